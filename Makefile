@@ -1,0 +1,36 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test lint test-slow clean
+
+help:
+	@echo "make demo       map the tumour of the bundled slide (about a minute after installation)"
+	@echo "make test       lint, types and the quick test suite"
+	@echo "make test-slow  what takes longer: the built wheel, the demo, the bundled model"
+	@echo "make clean      remove the environment and the demo's results"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed; got $$($(PYTHON) --version). Try: make PYTHON=python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/wsi-maxmin demo
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -m "slow and not gpu"
+
+clean:
+	rm -rf $(VENV) wsi-maxmin-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

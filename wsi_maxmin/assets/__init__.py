@@ -1,0 +1,35 @@
+"""What ships with the package: a real piece of a Camelyon16 slide, its annotation, and the demonstration model."""
+
+from pathlib import Path
+
+from wsi_maxmin.errors import InputError
+
+ASSETS = Path(__file__).parent
+DEMO_SLIDE = ASSETS / "tumor_001_region.tif"
+DEMO_ANNOTATION = ASSETS / "tumor_001_region.xml"
+DEMO_VALID = ASSETS / "tumor_001_region_valid.png"
+DEMO_MODEL = "camelyon16-demo"
+
+
+def model_names() -> list[str]:
+    """Names of the bundled models."""
+    return sorted(path.stem for path in ASSETS.glob("*.safetensors"))
+
+
+def find_model(name_or_path: str) -> Path:
+    """Return the checkpoint that a bundled name or a path stands for; a run folder stands for its best model.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    path = Path(name_or_path)
+    for candidate in (path, path / "model.safetensors", ASSETS / f"{name_or_path}.safetensors"):
+        if candidate.is_file():
+            return candidate
+    raise InputError(
+        "no such model",
+        got=name_or_path,
+        expected=f"the path of a .safetensors file, a run folder, or one of {', '.join(model_names())}",
+    )

@@ -1,0 +1,9 @@
+"""Plain mean of all tiles that cover a point."""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def weigh(position: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:  # noqa: ARG001 - a blend's form
+    """Return 1 everywhere."""
+    return np.ones_like(position)

@@ -1,0 +1,63 @@
+"""The command line: one file a command, each loaded only when it is called."""
+
+import logging
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from wsi_maxmin._plugins import Plugins
+from wsi_maxmin._version import __version__
+from wsi_maxmin.errors import WsiMaxminError
+
+plugins = Plugins(package=__name__, path=__path__, kind="command")
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the modules of this folder."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """List the commands without importing them."""
+        return plugins.names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command."""
+        if cmd_name not in plugins.names():
+            return None
+        command: click.Command = import_module(f"{__name__}.{cmd_name.replace('-', '_')}").command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; turn its errors into one line and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except WsiMaxminError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("interrupted; --resume continues", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="wsi-maxmin")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def group(debug: bool) -> None:
+    """Weakly supervised tumour maps of whole slides: from image-level labels to OME-Zarr heatmaps.
+
+    Try `wsi-maxmin demo` first.
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.CRITICAL, format="%(levelname)s %(name)s: %(message)s"
+    )
+    # At DEBUG these would drown what we say ourselves.
+    for noisy in ("PIL", "matplotlib", "asyncio", "numcodecs"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(group(prog_name="wsi-maxmin"))

@@ -1,0 +1,51 @@
+"""Options that several commands share, each defined once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from wsi_maxmin.cohort import CohortResult, Existing
+from wsi_maxmin.geometry import MPP_LIMITS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXISTING_PATH = click.Path(path_type=Path)
+
+slides_argument = click.argument("slides", nargs=-1, required=True, type=EXISTING_PATH, metavar="SLIDE...")
+out_option = click.option("--out", required=True, type=EXISTING_PATH, help="Folder to write to.")
+data_option = click.option("--data", required=True, type=EXISTING_PATH, help="Folder of the data.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|mps", help="Where the model runs."
+)
+slide_mpp_option = click.option(
+    "--slide-mpp",
+    type=click.FloatRange(*MPP_LIMITS),
+    metavar="X",
+    help="µm per level-0 pixel, for slides that do not say (0.25 is a usual 40× scan).",
+)
+
+
+def existing_options(function: F) -> F:
+    """Add ``--resume`` and ``--overwrite``, given to the command as ``existing``."""
+    resume = click.option("--resume", "existing", flag_value="resume", help="Continue what is in --out.")
+    overwrite = click.option("--overwrite", "existing", flag_value="overwrite", help="Replace what is in --out.")
+    return resume(overwrite(function))
+
+
+def how(existing: str | None) -> Existing:
+    """Return what to do with an earlier run; without an option it is refused."""
+    return existing or "refuse"  # type: ignore[return-value]  # click gives the flag values above
+
+
+def finish(result: CohortResult) -> None:
+    """Print what became of each slide and exit with the run's code."""
+    width = max(len(outcome.slide_id) for outcome in result.outcomes)
+    for outcome in result.outcomes:
+        seconds = f"{outcome.seconds:8.1f} s" if outcome.status == "done" else ""
+        click.echo(f"{outcome.slide_id:{width}}  {outcome.status:8}{seconds}{outcome.why and '  ' + outcome.why}")
+    if result.exit_code == 2:
+        for outcome in result.outcomes:
+            click.echo(f"error: {outcome.why}", err=True)
+    click.get_current_context().exit(result.exit_code)

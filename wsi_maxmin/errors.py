@@ -1,0 +1,52 @@
+"""The errors that wsi-maxmin raises on purpose, all of one shape.
+
+Each message is one line that says what went wrong, what was got, what was expected and what to do about it.
+Each class is also the built-in exception that a caller would expect, so ``except ValueError`` keeps working.
+"""
+
+
+class WsiMaxminError(Exception):
+    """Root of all errors raised on purpose.
+
+    Parameters
+    ----------
+    what : str
+        What cannot be done, or what is wrong.
+    got, expected : object, optional
+        What was found, and what should have been there.
+    remedy : str, optional
+        What the user can do about it.
+    """
+
+    def __init__(self, what: str, *, got: object = None, expected: object = None, remedy: str | None = None) -> None:
+        parts = [what]
+        if got is not None:
+            parts.append(f"got {got}")
+        if expected is not None:
+            parts.append(f"expected {expected}")
+        if remedy is not None:
+            parts.append(remedy)
+        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+
+
+class InputError(WsiMaxminError, ValueError):
+    """A value, an option, a configuration or a file's content is not usable."""
+
+
+class SlideError(WsiMaxminError, OSError):
+    """A slide cannot be opened or read."""
+
+    def __str__(self) -> str:
+        # OSError would print a tuple if it had more than one argument; it has exactly one here.
+        return str(self.args[0])
+
+
+class OutputExistsError(WsiMaxminError, FileExistsError):
+    """An output folder holds a run, finished or not, and the user has not said what to do with it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class MissingExtraError(WsiMaxminError, ImportError):
+    """An optional dependency is needed and not installed."""

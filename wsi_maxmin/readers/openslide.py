@@ -1,0 +1,115 @@
+"""Read slides with OpenSlide: Aperio, Hamamatsu, Leica, MIRAX, Philips, DICOM, tiled TIFF and more."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+from PIL import Image
+
+from wsi_maxmin.errors import SlideError
+from wsi_maxmin.geometry import SlideInfo, nominal_downsample
+from wsi_maxmin.readers._base import Pixels, Reader, unreadable
+
+_MPP_AGREEMENT = 0.01
+
+
+def open(path: Path, *, slide_mpp: float | None = None, slide_id: str) -> Reader:
+    """Open a slide; see `wsi_maxmin.readers.open_slide`."""
+    return OpenSlideReader(path, slide_mpp=slide_mpp, slide_id=slide_id)
+
+
+class OpenSlideReader(Reader):
+    """A slide opened by OpenSlide, whose handle any number of threads may share."""
+
+    def __init__(self, path: Path, *, slide_mpp: float | None, slide_id: str) -> None:
+        self._options: dict[str, Any] = {"path": path, "slide_mpp": slide_mpp, "slide_id": slide_id}
+        self._lock = threading.Lock()
+        self._handle: openslide.OpenSlide | None = None
+        self._info: SlideInfo | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._options,)
+
+    @property
+    def _slide(self) -> openslide.OpenSlide:
+        with self._lock:
+            if self._handle is None:
+                self._handle = _open_handle(self._options["path"])
+            return self._handle
+
+    @property
+    def info(self) -> SlideInfo:
+        """Size, levels and µm per pixel, as OpenSlide reports them."""
+        if self._info is None:
+            slide = self._slide
+            given = self._options["slide_mpp"]
+            self._info = SlideInfo(
+                slide_id=self._options["slide_id"],
+                path=self._options["path"],
+                size_px=slide.dimensions,
+                mpp=given if given is not None else _mpp(slide, self._options["path"]),
+                level_downsamples=tuple(_downsample(slide, level) for level in range(slide.level_count)),
+                reader="openslide",
+            )
+        return self._info
+
+    def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """Read a rectangle of one level; see `Reader.read_level`."""
+        try:
+            slide = self._slide
+            # OpenSlide divides the corner by the downsample that it itself reports: undo that exactly.
+            corner = round(x * slide.level_downsamples[level]), round(y * slide.level_downsamples[level])
+            region = slide.read_region(corner, level, (width, height))
+        except openslide.OpenSlideError as error:
+            # OpenSlide refuses every later call on a handle that has failed once.
+            self.close()
+            raise unreadable(self._options["path"], error, f"level {level}, {x},{y} {width}×{height}") from error
+        # Outside the slide OpenSlide gives transparent black: laid over white it is white.
+        canvas = Image.new("RGB", region.size, "white")
+        canvas.paste(region, mask=region.getchannel("A"))
+        return np.asarray(canvas)
+
+    def close(self) -> None:
+        """Close the file; a later read opens it again."""
+        # Let go instead of closing: another thread may be reading, and the last one to let go closes the handle.
+        with self._lock:
+            self._handle = None
+
+
+def _reopen(options: dict[str, Any]) -> OpenSlideReader:
+    return OpenSlideReader(**options)
+
+
+def _open_handle(path: Path) -> openslide.OpenSlide:
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError:
+        got, remedy = (
+            "a file that OpenSlide does not know",
+            "give a slide, such as .svs, .ndpi, .mrxs or a tiled .tif",
+        )
+    except openslide.OpenSlideError as error:
+        got, remedy = str(error), "check that the file is whole"
+    raise SlideError(f"{path} is not a readable slide", got=got, remedy=remedy)
+
+
+def _downsample(slide: openslide.OpenSlide, level: int) -> float:
+    tile = tuple(int(slide.properties.get(f"openslide.level[{level}].tile-{side}", 1)) for side in ("width", "height"))
+    return nominal_downsample(slide.dimensions, slide.level_dimensions[level], (tile[0], tile[1]))
+
+
+def _mpp(slide: openslide.OpenSlide, path: Path) -> float | None:
+    try:
+        x, y = (float(slide.properties[f"openslide.mpp-{axis}"]) for axis in "xy")
+    except (KeyError, ValueError):
+        return None
+    if abs(x - y) > _MPP_AGREEMENT * y:
+        raise SlideError(
+            f"{path.name}: its pixels are not square",
+            got=f"{x:g} × {y:g} µm",
+            expected="µm per pixel in x and y within 1 %",
+            remedy="pass --slide-mpp if the file is wrong",
+        )
+    return (x + y) / 2

@@ -1,0 +1,74 @@
+"""Find tissue on a slide's overview: Otsu on saturation, closed, without small holes and specks."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from skimage.morphology import disk, remove_small_holes, remove_small_objects
+
+from wsi_maxmin.config import TissueConfig
+from wsi_maxmin.geometry import TissueMask
+from wsi_maxmin.readers import Reader
+
+BoolArray = npt.NDArray[np.bool_]
+Pixels = npt.NDArray[np.uint8]
+
+LEAST_SATURATION = 0.04
+
+
+def find_tissue(slide: Reader, config: TissueConfig | None = None) -> TissueMask:
+    """Return the tissue mask of a slide.
+
+    Parameters
+    ----------
+    slide : Reader
+    config : TissueConfig, optional
+        Overview resolution in µm per pixel and the smallest hole and speck in µm².
+
+    Raises
+    ------
+    SlideError
+        If the slide's µm per pixel is unknown.
+
+    Notes
+    -----
+    A slide without contrast in saturation (all glass) has no tissue, where a bare Otsu would split its noise: the
+    threshold is never below `LEAST_SATURATION`.
+    """
+    config = config or TissueConfig()
+    slide_mpp = slide.info.require_mpp()
+    width, height = slide.info.size_px
+    downsample = max(config.overview_mpp / slide_mpp, 1.0)
+    overview = slide.read(slide.info.bounds, max(round(width / downsample), 1), max(round(height / downsample), 1))
+    mpp = slide_mpp * width / overview.shape[1]
+    return TissueMask(
+        mask=tissue_of_pixels(overview, mpp, config),
+        downsample=(width / overview.shape[1], height / overview.shape[0]),
+        mpp=mpp,
+    )
+
+
+def tissue_of_pixels(pixels: Pixels, mpp: float, config: TissueConfig) -> BoolArray:
+    """Return tissue, (H, W) bool, of (H, W, 3) uint8 pixels at `mpp` µm per pixel."""
+    saturation = ndimage.median_filter(_saturation(pixels), size=3, mode="nearest")
+    if np.ptp(saturation) == 0:
+        return np.full(saturation.shape, saturation.flat[0] > LEAST_SATURATION * 255)
+    threshold = max(float(threshold_otsu(saturation)), LEAST_SATURATION * 255)
+    tissue = saturation > threshold
+    radius = round(config.closing_um / mpp)
+    if radius:
+        # Closing with the border replicated: with the default of glass outside, tissue would shrink at the edge.
+        padded = np.pad(tissue, radius, mode="edge")
+        tissue = ndimage.binary_closing(padded, disk(radius))[radius:-radius, radius:-radius]
+    pixel_um2 = mpp**2
+    tissue = remove_small_holes(tissue, max_size=int(config.smallest_hole_um2 / pixel_um2))
+    cleaned: BoolArray = remove_small_objects(tissue, max_size=int(config.smallest_speck_um2 / pixel_um2))
+    return cleaned
+
+
+def _saturation(pixels: Pixels) -> Pixels:
+    """Saturation of the HSV model as uint8."""
+    high = pixels.max(axis=2).astype(np.float32)
+    low = pixels.min(axis=2)
+    saturation: Pixels = np.divide(255 * (high - low), high, out=np.zeros_like(high), where=high > 0).astype(np.uint8)
+    return saturation
