@@ -126,6 +126,23 @@ def claim(folder: Path, settings: Mapping[str, Any], existing: Existing) -> bool
     return False
 
 
+def same_slide(slide_id: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that the file behind a finished result is still the same.
+
+    Raises
+    ------
+    InputError
+        If it is another one.
+    """
+    if dict(before) != dict(now):
+        raise InputError(
+            f"{slide_id} is done, but from another file",
+            got=dict(now),
+            expected=dict(before),
+            remedy="use --overwrite or another folder",
+        )
+
+
 def run_cohort(
     slides: Mapping[str, Path],
     work: Callable[[str, Path], Status],

@@ -126,6 +126,13 @@ class RunConfig(Strict):
     training: TrainingConfig = TrainingConfig()
     slide: SlideConfig = SlideConfig()
 
+    def identity(self) -> dict[str, Any]:
+        """Return, as JSON values, what two runs must share for one to continue the other.
+
+        More epochs or another number of loader processes do not change the epochs that are done.
+        """
+        return self.model_dump(mode="json", exclude={"training": {"epochs", "workers"}})
+
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -149,12 +156,12 @@ def load_config(name_or_path: str, overrides: Iterable[str] = ()) -> RunConfig:
     """Read a config by its bundled name (``glas/maxmin-sem``) or path, with ``key.sub=value`` overrides on top."""
     path = find_config(name_or_path)
     values = _read_yaml(path)
-    dataset = values.pop("dataset", None)
-    if dataset is not None:
-        values = merge(_read_yaml(find_config(f"datasets/{dataset}", near=path)), values)
     values.setdefault("name", path.stem)
     for override in overrides:
         values = merge(values, parse_override(override))
+    dataset = values.pop("dataset", None)
+    if dataset is not None:
+        values = merge(_read_yaml(find_config(f"datasets/{dataset}", near=path)), values)
     return parse(RunConfig, values, source=name_or_path)
 
 

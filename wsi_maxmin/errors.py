@@ -48,5 +48,9 @@ class OutputExistsError(WsiMaxminError, FileExistsError):
         return str(self.args[0])
 
 
+class DivergedError(WsiMaxminError, ArithmeticError):
+    """The loss of a training is no longer a number."""
+
+
 class MissingExtraError(WsiMaxminError, ImportError):
     """An optional dependency is needed and not installed."""

@@ -79,9 +79,9 @@ def label_of(tumour_fraction: float, min_tumour: float) -> str:
     """Return the label of a patch: tumour from `min_tumour` on, normal at 0, mixed between, unlabelled if NaN."""
     if np.isnan(tumour_fraction):
         return UNLABELLED
-    if tumour_fraction >= min_tumour:
-        return TUMOUR
-    return NORMAL if tumour_fraction == 0 else MIXED
+    if tumour_fraction == 0:
+        return NORMAL
+    return TUMOUR if tumour_fraction >= min_tumour else MIXED
 
 
 def write_patch_table(path: Path, table: PatchTable) -> None:

@@ -39,7 +39,7 @@ def find_tissue(slide: Reader, config: TissueConfig | None = None) -> TissueMask
     slide_mpp = slide.info.require_mpp()
     width, height = slide.info.size_px
     downsample = max(config.overview_mpp / slide_mpp, 1.0)
-    overview = slide.read(slide.info.bounds, max(round(width / downsample), 1), max(round(height / downsample), 1))
+    overview = slide.overview(downsample)
     mpp = slide_mpp * width / overview.shape[1]
     return TissueMask(
         mask=tissue_of_pixels(overview, mpp, config),

@@ -13,6 +13,7 @@ from wsi_maxmin.geometry import Box, SlideInfo
 Pixels = npt.NDArray[np.uint8]
 
 _EXACT = 1e-3
+_BAND_PX = 2**26
 
 
 class Reader(ABC):
@@ -71,17 +72,21 @@ class Reader(ABC):
             min(right - x, region.shape[1]),
             min(bottom - y, region.shape[0]),
         )
-        enlarge = downsample < own
-        resized = Image.fromarray(region).resize(
-            (width, height), Image.Resampling.BILINEAR if enlarge else Image.Resampling.BOX, box=inner
-        )
+        resized = Image.fromarray(region).resize((width, height), _filter(downsample / own), box=inner)
         return np.asarray(resized)
 
-    def overview(self, longest_side_px: int) -> Pixels:
-        """Read the whole slide, its longer side scaled to `longest_side_px` (never enlarged)."""
+    def overview(self, downsample: float) -> Pixels:
+        """Read the whole slide reduced, in bands: a slide with one huge level never lies in memory at once."""
         width, height = self.info.size_px
-        shrink = max(max(width, height) / longest_side_px, 1.0)
-        return self.read(self.info.bounds, max(round(width / shrink), 1), max(round(height / shrink), 1))
+        columns, rows = max(round(width / downsample), 1), max(round(height / downsample), 1)
+        own = self.info.level_downsamples[self.level_for(downsample)]
+        band = max(int(_BAND_PX / (width / own) / (height / own / rows)), 1)
+        parts = []
+        for top in range(0, rows, band):
+            bottom = min(top + band, rows)
+            y, stop = round(top * height / rows), round(bottom * height / rows)
+            parts.append(self.read(Box(x=0, y=y, width=width, height=stop - y), columns, bottom - top))
+        return np.concatenate(parts)
 
     def fingerprint(self) -> dict[str, object]:
         """Facts by which a later run recognises the same file."""
@@ -96,6 +101,15 @@ class Reader(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _filter(step: float) -> Image.Resampling:
+    """Choose by input pixels per output pixel: a plain mean where they are whole, else a weighted one."""
+    if step < 1 - _EXACT:
+        return Image.Resampling.BILINEAR
+    # Pillow's BOX counts an input pixel wholly or not at all, which at a step of 1.5 is nearest neighbour.
+    whole = abs(step - round(step)) < _EXACT
+    return Image.Resampling.BOX if whole else Image.Resampling.HAMMING
 
 
 def unreadable(path: Path, error: Exception, box: str) -> SlideError:

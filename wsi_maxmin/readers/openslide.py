@@ -57,15 +57,18 @@ class OpenSlideReader(Reader):
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """Read a rectangle of one level; see `Reader.read_level`."""
+        path, place = self._options["path"], (level, x, y, width, height)
         try:
-            slide = self._slide
-            # OpenSlide divides the corner by the downsample that it itself reports: undo that exactly.
-            corner = round(x * slide.level_downsamples[level]), round(y * slide.level_downsamples[level])
-            region = slide.read_region(corner, level, (width, height))
-        except openslide.OpenSlideError as error:
-            # OpenSlide refuses every later call on a handle that has failed once.
+            region = _region(self._slide, *place)
+        except openslide.OpenSlideError:
+            # OpenSlide refuses every later call on a handle that has failed once, also those of other threads, whose
+            # tiles may be whole: let go of it, and ask once more on a handle of our own.
             self.close()
-            raise unreadable(self._options["path"], error, f"level {level}, {x},{y} {width}×{height}") from error
+            try:
+                with _open_handle(path) as slide:
+                    region = _region(slide, *place)
+            except openslide.OpenSlideError as error:
+                raise unreadable(path, error, f"level {level}, {x},{y} {width}×{height}") from error
         # Outside the slide OpenSlide gives transparent black: laid over white it is white.
         canvas = Image.new("RGB", region.size, "white")
         canvas.paste(region, mask=region.getchannel("A"))
@@ -93,6 +96,12 @@ def _open_handle(path: Path) -> openslide.OpenSlide:
     except openslide.OpenSlideError as error:
         got, remedy = str(error), "check that the file is whole"
     raise SlideError(f"{path} is not a readable slide", got=got, remedy=remedy)
+
+
+def _region(slide: openslide.OpenSlide, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
+    # OpenSlide wants the corner in level-0 pixels and divides it by the downsample that it itself reports.
+    downsample = slide.level_downsamples[level]
+    return slide.read_region((round(x * downsample), round(y * downsample)), level, (width, height))
 
 
 def _downsample(slide: openslide.OpenSlide, level: int) -> float:

@@ -1,0 +1,1 @@
+"""End-to-end flows: paths and settings in, a result record out. No click, no print."""

@@ -1,0 +1,235 @@
+"""Run a model over slides: tile maps, stitched heatmap, table of tiles, picture."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wsi_maxmin.assets import find_model
+from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint
+from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide, unique_slide_ids
+from wsi_maxmin.device import pick_device
+from wsi_maxmin.errors import InputError
+from wsi_maxmin.grids import Georef, TileGrid, overlap_to_stride
+from wsi_maxmin.inference import run_tiles
+from wsi_maxmin.models import WeakSegmenter
+from wsi_maxmin.progress import Progress, Quiet
+from wsi_maxmin.readers import Reader, open_slide
+from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, environment, peak_memory_bytes, read_json, write_json
+from wsi_maxmin.sinks import omezarr, picture
+from wsi_maxmin.stitching import stitch
+from wsi_maxmin.tilemaps import MapSpec, TileMaps, map_downsample, tile_table
+from wsi_maxmin.tiling import make_grid
+from wsi_maxmin.tissue import find_tissue
+
+HEATMAP, TILEMAPS, TILES, OVERVIEW = "heatmap.ome.zarr", "tilemaps.zarr", "tiles.parquet", "overview.png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferSettings:
+    """What decides the values of the maps.
+
+    Attributes
+    ----------
+    model : str
+        Name of a bundled model or path of a checkpoint.
+    overlap : float
+        Share of a tile's side that it shares with the next, 0 ≤ overlap < 1.
+    blend : str
+        Rule for overlapping tiles.
+    min_tissue : float
+        Least share of tissue of a tile to run it.
+    slide_mpp : float or None
+        µm per level-0 pixel, where slides do not say.
+    """
+
+    model: str = "camelyon16-demo"
+    overlap: float = 0.5
+    blend: str = "hann"
+    min_tissue: float = 0.1
+    slide_mpp: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideResult:
+    """Where the files of one slide are, and what the run measured."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def heatmap(self) -> Path:
+        """The OME-Zarr store."""
+        return self.folder / HEATMAP
+
+    @property
+    def tilemaps(self) -> Path:
+        """The exact outputs of every tile."""
+        return self.folder / TILEMAPS
+
+    @property
+    def overview(self) -> Path:
+        """The picture."""
+        return self.folder / OVERVIEW
+
+
+def infer_slide(
+    slides: Sequence[Path],
+    out: Path,
+    *,
+    settings: InferSettings | None = None,
+    device: str = "auto",
+    batch_size: int = 8,
+    readers: int = 2,
+    existing: Existing = "refuse",
+    progress: Progress | None = None,
+) -> CohortResult:
+    """Write ``<out>/<slide_id>/`` with heatmap, tile maps, table and picture for every slide.
+
+    Raises
+    ------
+    InputError, OutputExistsError
+        If nothing can be attempted: no slides, no such model or device, a folder in use.
+    """
+    settings, progress = settings or InferSettings(), progress or Quiet()
+    named = unique_slide_ids(slides)
+    where = pick_device(device)
+    checkpoint = load_checkpoint(find_model(settings.model))
+    model = checkpoint.build().on(where)
+    values = {**asdict(settings), "model_fingerprint": checkpoint.fingerprint()}
+    with locked(out):
+        claim(out, values, existing)
+
+        def work(slide_id: str, path: Path) -> Status:
+            folder = out / slide_id
+            if existing == "overwrite":
+                _clear(folder)
+            earlier = read_json(folder / RUN_FILE) or {}
+            with open_slide(path, slide_mpp=settings.slide_mpp, slide_id=slide_id) as slide:
+                if earlier.get("status") == "done":
+                    same_slide(slide_id, earlier["slide"], slide.fingerprint())
+                    return "skipped"
+                _infer(slide, checkpoint, model, folder, values, where, batch_size, readers, progress)
+            return "done"
+
+        return run_cohort(named, work, out=out, settings=values, progress=progress)
+
+
+def slide_result(out: Path, slide_id: str) -> SlideResult:
+    """Return the result of one slide of a finished run.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    facts = read_json(out / slide_id / RUN_FILE)
+    if facts is None or facts.get("status") != "done":
+        raise InputError(f"{slide_id} has no finished result", got=out / slide_id, remedy="see run.json")
+    return SlideResult(folder=out / slide_id, facts=facts)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run wrote for a slide, and nothing else."""
+    for name in (HEATMAP, TILEMAPS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (RUN_FILE, TILES, OVERVIEW):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _infer(
+    slide: Reader,
+    checkpoint: Checkpoint,
+    model: WeakSegmenter,
+    folder: Path,
+    settings: dict[str, Any],
+    device: torch.device,
+    batch_size: int,
+    readers: int,
+    progress: Progress,
+) -> None:
+    watch, name = Stopwatch(), slide.info.slide_id
+    folder.mkdir(parents=True, exist_ok=True)
+    with watch.stage("tissue"):
+        tissue = find_tissue(slide)
+    tile_px = checkpoint.config.slide.tile_px
+    grid = make_grid(
+        slide.info,
+        tissue,
+        mpp=checkpoint.config.slide.mpp,
+        tile_px=tile_px,
+        stride_px=overlap_to_stride(tile_px, settings["overlap"]),
+        min_tissue=settings["min_tissue"],
+    )
+    progress.say(
+        f"{name}: {len(grid)} tiles of {tile_px} px at {grid.mpp:.4g} µm"
+        f" (asked {checkpoint.config.slide.mpp or slide.info.mpp:.4g}, slide {grid.slide_mpp:.4g}) on {device}"
+    )
+    maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(checkpoint, grid))
+    missing = sum(len(chunk) for chunk in maps.todo())
+    with progress.track(name, len(grid), unit="tile", done=len(grid) - missing) as advance:
+        run_tiles(
+            model,
+            slide,
+            maps,
+            device=device,
+            batch_size=batch_size,
+            readers=readers,
+            advance=advance,
+            stopwatch=watch,
+        )
+    georef = Georef.for_display(slide.info.size_px, grid.slide_mpp)
+    threshold = checkpoint.config.slide.threshold
+    with watch.stage("stitch and write"):
+        heatmap = stitch(maps, blend=settings["blend"], georef=georef)
+        omezarr.write(heatmap, folder / HEATMAP, threshold=threshold, tissue=tissue, name=name)
+    tile_table(maps).to_parquet(folder / TILES, index=False)
+    with watch.stage("picture"):
+        picture.write(
+            slide,
+            folder / HEATMAP,
+            folder / OVERVIEW,
+            georef=georef,
+            box=grid.kept_box(),
+            threshold=threshold,
+            title=name,
+        )
+    write_json(
+        folder / RUN_FILE,
+        {
+            "status": "done",
+            "settings": settings,
+            "slide": slide.fingerprint(),
+            "mpp": {"requested": checkpoint.config.slide.mpp, "slide": grid.slide_mpp, "effective": grid.mpp},
+            "tiles": len(grid),
+            "tiles_run": missing,
+            "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
+            "elapsed_seconds": round(watch.elapsed, 3),
+            "peak_memory_bytes": peak_memory_bytes(),
+            "device": str(device),
+            "environment": environment(),
+        },
+    )
+    progress.say(_where_time_went(name, watch, missing))
+
+
+def _map_spec(checkpoint: Checkpoint, grid: TileGrid) -> MapSpec:
+    return MapSpec(
+        downsample=map_downsample(grid.tile_px),
+        class_names=checkpoint.config.data.classes,
+        positive_class=checkpoint.config.data.positive,
+        threshold=checkpoint.config.slide.threshold,
+        model=checkpoint.fingerprint(),
+    )
+
+
+def _where_time_went(name: str, watch: Stopwatch, tiles: int) -> str:
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in watch.seconds.items())
+    rate = tiles / max(watch.seconds.get("model", 0) + watch.seconds.get("wait for tiles", 0), 1e-9)
+    return (
+        f"{name}: {watch.elapsed:.1f} s in all; {stages} s (read is summed over threads);"
+        f" {rate:.1f} tiles/s; peak memory {peak_memory_bytes() / 2**30:.2f} GiB"
+    )

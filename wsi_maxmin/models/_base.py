@@ -1,0 +1,101 @@
+"""What every method gives, and the pixel normalisation that all share."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from wsi_maxmin.config import ModelConfig
+from wsi_maxmin.losses import LossTerms
+from wsi_maxmin.models._encoder import Encoder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegOutput:
+    """What a method says of a batch. In eval mode element i depends on image i alone.
+
+    Attributes
+    ----------
+    image_logits : (B, K) float or None
+        Class scores of the whole images.
+    cams : (B, K, h, w) float or None
+        Class activation maps before softmax.
+    mask : (B, 1, h, w) float in [0, 1]
+        Soft foreground mask.
+    foreground_logits, background_logits : (B, K) float or None
+        Class scores of the images with only their foreground, with only their background left.
+    """
+
+    image_logits: Tensor | None
+    cams: Tensor | None
+    mask: Tensor
+    foreground_logits: Tensor | None = None
+    background_logits: Tensor | None = None
+
+    @property
+    def logits(self) -> Tensor | None:
+        """The scores that classify an image: those of its foreground where the method has them."""
+        return self.foreground_logits if self.foreground_logits is not None else self.image_logits
+
+
+class WeakSegmenter(nn.Module, ABC):
+    """A network that learns masks from image-level labels.
+
+    Subclasses implement `segment` and `loss`; images reach both normalised. Whatever changes from epoch to epoch
+    (σ, the barrier's t) is a buffer advanced by `end_epoch`, so that a checkpoint holds it.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    config : ModelConfig
+        Its ``pixel_mean`` and ``pixel_std`` replace the encoder's own where they are given.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, encoder: Encoder, config: ModelConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        mean = config.pixel_mean or encoder.pixel_mean
+        std = config.pixel_std or encoder.pixel_std
+        self.register_buffer("pixel_mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("pixel_std", torch.tensor(std).view(1, 3, 1, 1))
+
+    @abstractmethod
+    def segment(self, image: Tensor) -> SegOutput:
+        """Classify and segment normalised images, (B, 3, H, W) float."""
+
+    @abstractmethod
+    def loss(self, output: SegOutput, label: Tensor) -> LossTerms:
+        """Compare an output of training mode with image-level labels, (B,) int64."""
+
+    @property
+    def refuses_tiles(self) -> str | None:
+        """Why the outputs of different tiles cannot be compared, with the remedy; None if they can."""
+        return None
+
+    def end_epoch(self) -> None:
+        """Advance whatever changes from epoch to epoch."""
+
+    def on(self, device: torch.device) -> Self:
+        """Move to a device, in the memory layout that convolutions are fastest in."""
+        self.to(memory_format=torch.channels_last)
+        return self.to(device)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Bring (B, 3, H, W) uint8, or float in [0, 1], to the encoder's pixel values."""
+        if image.dtype == torch.uint8:
+            image = image.float() / 255
+        return (image - self.pixel_mean) / self.pixel_std
+
+    def forward(self, image: Tensor) -> SegOutput:
+        """Classify and segment images.
+
+        Parameters
+        ----------
+        image : (B, 3, H, W) uint8, or float in [0, 1]
+        """
+        return self.segment(self.normalise(image))

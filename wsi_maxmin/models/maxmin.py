@@ -1,0 +1,160 @@
+"""Max-Min uncertainty (Belharbi et al., IEEE TMI 41:702, 2022; arXiv 2011.07221).
+
+A localizer proposes a soft mask M+ of the region that decides the class; a classifier must be certain of the image
+under M+ and as uncertain as possible of the image under 1 − M+. Both share one trunk.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from wsi_maxmin.config import Fraction, ModelConfig, Positive, Strict, parse
+from wsi_maxmin.losses import (
+    LossTerms,
+    explicit_negative_entropy,
+    size_barrier,
+    surrogate_entropy,
+    weighted_sum,
+)
+from wsi_maxmin.models._base import SegOutput, WeakSegmenter
+from wsi_maxmin.models._encoder import Encoder
+from wsi_maxmin.models._mask_norm import MaskNorm, MaskNormMode
+from wsi_maxmin.models._pooling import WildcatHead
+
+_UNCERTAINTY = {"sem": surrogate_entropy, "eem": explicit_negative_entropy}
+
+
+class Params(Strict):
+    """What the config of this method may say under ``model.params``."""
+
+    modalities: int = Field(5, gt=0, description="maps a class, averaged")
+    k_max: Fraction = 0.3
+    k_min: Fraction = 0.0
+    alpha: float = 0.6
+    dropout: Fraction = 0.1
+    classifier_scale: Positive = Field(1.0, description="resize of X± before the classifier")
+    mask_norm: MaskNormMode = Field("running", description="how the raw map is brought to about [0, 1]")
+    sigma: float = Field(0.15, description="threshold of the soft mask, Eq. 12")
+    sigma_step: float = Field(0.0, ge=0, description="added to sigma after each epoch")
+    sigma_cap: float = 0.2
+    omega: Positive = Field(5.0, description="steepness of the soft mask, Eq. 12")
+    background: Literal["sem", "eem", "none"] = Field("sem", description="uncertainty asked of the background")
+    background_weight: float = Field(1e-7, ge=0, description="λ of Eq. 7")
+    background_in_norm: bool = Field(
+        True,
+        description="whether X− moves the running batch-norm statistics, which inference never uses on X−",
+    )
+    barrier: bool = Field(True, description="absolute size constraint on both regions, Eq. 10 and 11")
+    barrier_normalised: bool = Field(False, description="divide region sizes by the number of pixels")
+    barrier_t: Positive = 5.0
+    barrier_growth: Positive = Field(1.01, description="factor of t after each epoch")
+    barrier_cap: Positive = 10.0
+
+
+class MaxMin(WeakSegmenter):
+    """Localizer and classifier on one trunk, each with a WILDCAT head of its own.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    config : ModelConfig
+    num_classes : int
+    params : Params
+    """
+
+    sigma: Tensor
+    barrier_t: Tensor
+
+    def __init__(self, encoder: Encoder, config: ModelConfig, num_classes: int, params: Params) -> None:
+        super().__init__(encoder, config)
+        self.params = params
+        self.localizer = self._head(num_classes)
+        self.classifier = self._head(num_classes)
+        self.mask_norm = MaskNorm(params.mask_norm)
+        self.register_buffer("sigma", torch.tensor(params.sigma))
+        self.register_buffer("barrier_t", torch.tensor(params.barrier_t))
+
+    def _head(self, num_classes: int) -> WildcatHead:
+        p = self.params
+        return WildcatHead(
+            self.encoder.channels,
+            num_classes,
+            modalities=p.modalities,
+            k_max=p.k_max,
+            k_min=p.k_min,
+            alpha=p.alpha,
+            dropout=p.dropout,
+        )
+
+    @property
+    def refuses_tiles(self) -> str | None:
+        """Masks normalised over a batch depend on its other tiles."""
+        if self.params.mask_norm == "batch":
+            return "mask_norm: batch makes a tile's mask depend on its batch; train with mask_norm: running"
+        return None
+
+    def segment(self, image: Tensor) -> SegOutput:
+        """Localise, mask, classify both regions; the background's pass is left out in eval mode."""
+        image_logits, cams = self.localizer(self.encoder(image))
+        evidence = (torch.softmax(image_logits, dim=1)[:, :, None, None] * cams).sum(dim=1, keepdim=True)
+        evidence = nn.functional.interpolate(evidence, image.shape[-2:], mode="bilinear", align_corners=True)
+        mask = torch.sigmoid(self.params.omega * (self.mask_norm(evidence) - self.sigma))
+        return SegOutput(
+            image_logits=image_logits,
+            cams=cams,
+            mask=mask,
+            foreground_logits=self._classify(image * mask),
+            background_logits=self._classify_background(image * (1 - mask)) if self.training else None,
+        )
+
+    def _classify_background(self, image: Tensor) -> Tensor:
+        if self.params.background_in_norm:
+            return self._classify(image)
+        with self.encoder.statistics_kept():
+            return self._classify(image)
+
+    def _classify(self, image: Tensor) -> Tensor:
+        scale = self.params.classifier_scale
+        if scale != 1:
+            image = nn.functional.interpolate(
+                image, scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=True
+            )
+        logits: Tensor = self.classifier(self.encoder(image))[0]
+        return logits
+
+    def loss(self, output: SegOutput, label: Tensor) -> LossTerms:
+        """CE(s, y) + CE(s+, y) + λ·R(p̂−) + size barrier (Eq. 7, 10, 11)."""
+        if output.image_logits is None or output.foreground_logits is None or output.background_logits is None:
+            raise ValueError("the loss needs an output of training mode, with the logits of both regions")
+        terms = {
+            "image": nn.functional.cross_entropy(output.image_logits, label),
+            "foreground": nn.functional.cross_entropy(output.foreground_logits, label),
+        }
+        weights = {}
+        if self.params.background != "none":
+            terms["background"] = _UNCERTAINTY[self.params.background](output.background_logits)
+            weights["background"] = self.params.background_weight
+        if self.params.barrier:
+            terms["barrier"] = size_barrier(output.mask, self.barrier_t, normalise=self.params.barrier_normalised)
+        return weighted_sum(terms, weights)
+
+    def end_epoch(self) -> None:
+        """Raise σ and the barrier's t towards their caps."""
+        p = self.params
+        if p.sigma_step:
+            self.sigma.add_(p.sigma_step).clamp_(max=max(p.sigma_cap, p.sigma))
+        self.barrier_t.mul_(p.barrier_growth).clamp_(max=max(p.barrier_cap, p.barrier_t))
+
+
+def build(config: ModelConfig, num_classes: int) -> MaxMin:
+    """Make the method from its config.
+
+    Raises
+    ------
+    InputError
+        If ``model.params`` has a key or value that it must not have.
+    """
+    params = parse(Params, config.params, source="model.params")
+    return MaxMin(Encoder(config.encoder), config, num_classes, params)

@@ -1,0 +1,180 @@
+"""Write a heatmap as OME-Zarr 0.4: whole slide from its (0, 0), uint8, Blosc, exactly 2× a level.
+
+0.4 on Zarr v2 is what every common viewer opens; the compressor is named because zarr-python's own default for v2,
+zstd, is unknown to the Java readers.
+"""
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numcodecs
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from wsi_maxmin.geometry import TissueMask
+from wsi_maxmin.grids import Georef
+from wsi_maxmin.sinks._pyramid import Reduce, halve, halve_mean, halve_nearest
+from wsi_maxmin.stitching import CHUNK_PX, Heatmap
+
+SMALLEST_PX = 256
+TISSUE, TUMOUR = 1, 2
+_COLORS = {"tumour": "FF0000", "probability": "FFA500", "uncertainty": "00FFFF", "coverage": "808080"}
+_SHOWN_FIRST = "tumour"
+
+
+def write(heatmap: Heatmap, path: Path, *, threshold: float, tissue: TissueMask | None = None, name: str = "") -> None:
+    """Write channels, pyramid, labels and metadata; `path` is replaced.
+
+    The store is built beside `path` and takes its name when it is whole.
+
+    Parameters
+    ----------
+    heatmap : Heatmap
+        Of any chunks: it is rechunked to the store's first, since blocks across chunk borders would be lost.
+    path : Path
+        Folder, such as ``heatmap.ome.zarr``.
+    threshold : float
+        The tumour map from which on ``labels/tumour`` is tumour.
+    tissue : TissueMask, optional
+        Adds tissue to the labels.
+    name : str
+        Shown by viewers.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    group = zarr.open_group(partial, mode="w", zarr_format=2)
+    levels = level_count(heatmap.georef.shape)
+    image = _array(group, "0", (len(heatmap.channels), *heatmap.georef.shape))
+    da.store(heatmap.data.rechunk(image.chunks).map_blocks(to_uint8, dtype=np.uint8), image, lock=False)
+    _pyramid(group, image, levels, halve_mean)
+    group.attrs.update(
+        {
+            "multiscales": [_multiscales(heatmap.georef, levels, ("c", "y", "x"), name)],
+            "omero": {
+                "name": name,
+                "version": "0.4",
+                "channels": [_channel(channel) for channel in heatmap.channels],
+            },
+        }
+    )
+    _write_labels(group, heatmap, levels, threshold, tissue)
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+
+
+def level_count(shape: tuple[int, int]) -> int:
+    """Return how many levels it takes until the longer side has at most `SMALLEST_PX` pixels."""
+    return 1 + max(math.ceil(math.log2(max(shape) / SMALLEST_PX)), 0)
+
+
+def to_uint8(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return round(255·value); NaN becomes 0."""
+    return np.rint(255 * np.nan_to_num(values, nan=0.0)).clip(0, 255).astype(np.uint8)
+
+
+def _write_labels(
+    group: zarr.Group, heatmap: Heatmap, levels: int, threshold: float, tissue: TissueMask | None
+) -> None:
+    labels = group.create_group("labels")
+    labels.attrs["labels"] = ["tumour"]
+    tumour = labels.create_group("tumour")
+    image = _array(tumour, "0", heatmap.georef.shape)
+    values = da.map_blocks(
+        _label_block,
+        da.from_zarr(group["0"])[heatmap.channels.index("tumour")].rechunk(image.chunks),
+        threshold=threshold,
+        tissue=tissue,
+        downsample=heatmap.georef.downsample,
+        dtype=np.uint8,
+    )
+    da.store(values, image, lock=False)
+    _pyramid(tumour, image, levels, halve_nearest)
+    tumour.attrs.update(
+        {
+            "multiscales": [_multiscales(heatmap.georef, levels, ("y", "x"), "tumour")],
+            "image-label": {
+                "version": "0.4",
+                "colors": [
+                    {"label-value": TISSUE, "rgba": [160, 160, 160, 64]},
+                    {"label-value": TUMOUR, "rgba": [200, 0, 0, 160]},
+                ],
+                "properties": [
+                    {"label-value": TISSUE, "class": "tissue"},
+                    {"label-value": TUMOUR, "class": "tumour"},
+                ],
+                "source": {"image": "../../"},
+            },
+        }
+    )
+
+
+def _label_block(
+    tumour: npt.NDArray[np.uint8],
+    *,
+    threshold: float,
+    tissue: TissueMask | None,
+    downsample: int,
+    block_info: Any = None,
+) -> npt.NDArray[np.uint8]:
+    (top, bottom), (left, right) = block_info[None]["array-location"]
+    labels = np.zeros(tumour.shape, dtype=np.uint8)
+    if tissue is not None:
+        x_l0 = (np.arange(left, right) + 0.5) * downsample
+        y_l0 = (np.arange(top, bottom) + 0.5) * downsample
+        labels[tissue.at(x_l0, y_l0)] = TISSUE
+    labels[tumour >= max(math.ceil(255 * threshold), 1)] = TUMOUR
+    return labels
+
+
+def _pyramid(group: zarr.Group, image: zarr.Array, levels: int, reduce: Reduce) -> None:
+    for level in range(1, levels):
+        shape = (*image.shape[:-2], *(math.ceil(side / 2) for side in image.shape[-2:]))
+        smaller = _array(group, str(level), shape)
+        halve(image, smaller, reduce)
+        image = smaller
+
+
+def _array(group: zarr.Group, name: str, shape: Sequence[int]) -> zarr.Array:
+    return group.create_array(
+        name,
+        shape=tuple(shape),
+        chunks=(*(1 for _ in shape[:-2]), CHUNK_PX, CHUNK_PX),
+        dtype="uint8",
+        fill_value=0,
+        compressors=numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE),
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+    )
+
+
+def _multiscales(georef: Georef, levels: int, axes: Sequence[str], name: str) -> dict[str, Any]:
+    def transform(level: int) -> list[dict[str, Any]]:
+        scale, shift = georef.scale_um(level), georef.translation_um(level)
+        return [
+            {"type": "scale", "scale": [1.0 if axis == "c" else scale for axis in axes]},
+            {"type": "translation", "translation": [0.0 if axis == "c" else shift for axis in axes]},
+        ]
+
+    return {
+        "version": "0.4",
+        "name": name,
+        "axes": [
+            {"name": axis, "type": "channel"} if axis == "c" else {"name": axis, "type": "space", "unit": "micrometer"}
+            for axis in axes
+        ],
+        "datasets": [{"path": str(level), "coordinateTransformations": transform(level)} for level in range(levels)],
+        "type": "mean" if "c" in axes else "nearest",
+    }
+
+
+def _channel(name: str) -> dict[str, Any]:
+    return {
+        "label": name,
+        "color": _COLORS.get(name, "FFFFFF"),
+        "active": name == _SHOWN_FIRST,
+        "window": {"min": 0, "max": 255, "start": 0, "end": 255},
+    }

@@ -1,0 +1,133 @@
+"""A picture of the slide with the map over it, for people who would rather look than read."""
+
+import math
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import zarr
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from shapely.geometry.base import BaseGeometry
+
+from wsi_maxmin.geometry import Box
+from wsi_maxmin.grids import Georef
+from wsi_maxmin.readers import Reader
+
+PANEL_PX = 1100
+_DPI = 150
+_MARGIN = 0.03
+_STRONGEST = 0.75
+_BAR_STEPS = (1, 2, 5)
+
+
+def write(
+    slide: Reader,
+    store: Path,
+    path: Path,
+    *,
+    georef: Georef,
+    box: Box,
+    threshold: float,
+    title: str,
+    channel: str = "tumour",
+    outline: BaseGeometry | None = None,
+) -> None:
+    """Draw the slide, and beside it the slide with the map over it, contours at the threshold, colour and scale bar.
+
+    Parameters
+    ----------
+    slide : Reader
+    store : Path
+        The slide's ``heatmap.ome.zarr``.
+    path : Path
+        PNG to write.
+    georef : Georef
+        Display grid of the store.
+    box : Box
+        What to show, level-0 px.
+    threshold : float
+        Where the contours run.
+    title : str
+    channel : str
+        Channel of the store to show.
+    outline : geometry, optional
+        Annotation in level-0 px, drawn on both panels.
+    """
+    box = _with_margin(box, slide.info.bounds)
+    scale = min(PANEL_PX / max(box.width, box.height), 1.0)
+    pixels = slide.read(box, max(round(box.width * scale), 1), max(round(box.height * scale), 1))
+    values, extent = _map_for(store, georef, channel, 1 / scale)
+    aspect = box.height / box.width
+    figure = Figure(figsize=(2 * 7.2 + 1.0, 7.2 * aspect + 0.9), dpi=_DPI, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        axes.imshow(pixels, extent=(box.x, box.right, box.bottom, box.y), interpolation="antialiased")
+        axes.set_axis_off()
+        if outline is not None:
+            _draw_outline(axes, outline)
+    image = right.imshow(values, extent=extent, cmap=_transparent("viridis"), vmin=0, vmax=1, interpolation="bilinear")
+    if values.min() < threshold <= values.max():
+        right.contour(values, [threshold], colors="black", linewidths=0.8, extent=extent, origin="upper")
+    for axes in (left, right):
+        axes.set(xlim=(box.x, box.right), ylim=(box.bottom, box.y))
+        _draw_scale_bar(axes, box, georef.slide_mpp)
+    left.set_title(title, loc="left", fontsize=11)
+    right.set_title(f"{channel} map, contour at {threshold:g}" + _legend(outline), loc="left", fontsize=11)
+    figure.colorbar(image, ax=right, label=channel, fraction=0.045, pad=0.02)
+    FigureCanvasAgg(figure)
+    figure.savefig(path)
+
+
+def _map_for(
+    store: Path, georef: Georef, channel: str, downsample: float
+) -> tuple[npt.NDArray[np.float32], tuple[float, float, float, float]]:
+    """Return the coarsest level not coarser than the picture, and the level-0 rectangle that it spans."""
+    group = zarr.open_group(store, mode="r")
+    labels = [entry["label"] for entry in dict(group.attrs)["omero"]["channels"]]
+    levels = len(dict(group.attrs)["multiscales"][0]["datasets"])
+    level = min(max(math.floor(math.log2(max(downsample / georef.downsample, 1))), 0), levels - 1)
+    values: npt.NDArray[np.float32] = np.divide(group[str(level)][labels.index(channel)], 255, dtype=np.float32)
+    pixel = georef.downsample * 2**level
+    return values, (0.0, float(values.shape[1] * pixel), float(values.shape[0] * pixel), 0.0)
+
+
+def _transparent(name: str) -> ListedColormap:
+    """Return a colour map that is invisible at 0."""
+    colors = matplotlib.colormaps[name](np.linspace(0, 1, 256))
+    colors[:, 3] = _STRONGEST * np.linspace(0, 1, 256) ** 0.7
+    return ListedColormap(colors)
+
+
+def _draw_outline(axes: Axes, outline: BaseGeometry) -> None:
+    for polygon in getattr(outline, "geoms", [outline]):
+        for ring in (polygon.exterior, *polygon.interiors):
+            axes.plot(*np.asarray(ring.coords).T, color="#d62728", linewidth=1.2, linestyle="--")
+
+
+def _legend(outline: BaseGeometry | None) -> str:
+    return "" if outline is None else "; dashed: annotation"
+
+
+def _draw_scale_bar(axes: Axes, box: Box, mpp: float) -> None:
+    length_um = scale_bar_um(box.width * mpp / 5)
+    x, y = box.x + 0.03 * box.width, box.bottom - 0.03 * box.height
+    axes.plot([x, x + length_um / mpp], [y, y], color="black", linewidth=3, solid_capstyle="butt")
+    label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
+    axes.text(x, y - 0.012 * box.height, label, fontsize=9, va="bottom")
+
+
+def scale_bar_um(longest_um: float) -> float:
+    """Return the longest of 1, 2, 5, 10, 20, … µm that is not longer than `longest_um`."""
+    power = 10.0 ** math.floor(math.log10(longest_um))
+    return max(step * power for step in _BAR_STEPS if step * power <= longest_um * (1 + 1e-9))
+
+
+def _with_margin(box: Box, slide: Box) -> Box:
+    margin = round(_MARGIN * max(box.width, box.height))
+    x, y = max(box.x - margin, slide.x), max(box.y - margin, slide.y)
+    right, bottom = min(box.right + margin, slide.right), min(box.bottom + margin, slide.bottom)
+    return Box(x=x, y=y, width=right - x, height=bottom - y)

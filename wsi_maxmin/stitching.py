@@ -1,0 +1,208 @@
+"""Gather tile maps into a slide-level heatmap: one task an output chunk, weights divided by their own sum."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+
+from wsi_maxmin.blends import plugins as blends
+from wsi_maxmin.grids import Georef
+from wsi_maxmin.tilemaps import TileMaps, uncertainty
+
+CHUNK_PX = 512
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Heatmap:
+    """A slide-level map on the display grid, computed when it is written.
+
+    Attributes
+    ----------
+    data : dask array (C, H, W) float32
+        NaN where no tile covers a pixel; ``coverage`` is 1 or 0 there.
+    georef : Georef
+        Its mpp and origin.
+    channels : tuple of str
+    """
+
+    data: da.Array
+    georef: Georef
+    channels: tuple[str, ...]
+
+
+def stitch(maps: TileMaps, *, blend: str = "hann", georef: Georef | None = None, chunk_px: int = CHUNK_PX) -> Heatmap:
+    """Blend overlapping tiles into one map.
+
+    Each output chunk gathers the tiles that touch it, resamples them from the grid's canvas to the display grid at
+    pixel centres, and divides the weighted sum by the sum of the weights; so nothing of the result depends on chunks,
+    workers or batches.
+
+    Parameters
+    ----------
+    maps : TileMaps
+    blend : str
+        A module of `wsi_maxmin.blends`.
+    georef : Georef, optional
+        The display grid; by default that of `Georef.for_display`.
+    chunk_px : int
+        Side of the chunks that tasks compute; the values do not depend on it.
+
+    Returns
+    -------
+    Heatmap
+        Channels ``tumour`` (posterior of the positive class × soft mask), ``probability`` (that posterior),
+        ``uncertainty`` (entropy of the posterior / log K) and ``coverage``; a method without classes gives ``tumour``
+        (its mask) and ``coverage``.
+    """
+    georef = georef or Georef.for_display(maps.grid.slide_size_px, maps.grid.slide_mpp)
+    gather = Gather.of(maps, blend, georef)
+    rows, columns = georef.shape
+    data = da.map_blocks(
+        gather,
+        chunks=((len(gather.channels),), _chunks(rows, chunk_px), _chunks(columns, chunk_px)),
+        dtype=np.float32,
+        meta=np.empty((0, 0, 0), dtype=np.float32),
+    )
+    return Heatmap(data=data, georef=georef, channels=gather.channels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gather:
+    """Compute one chunk of the heatmap; small and picklable, it opens the tile maps where it runs.
+
+    Attributes
+    ----------
+    maps : TileMaps
+    window : callable
+        Weights of the blend.
+    georef : Georef
+    channels : tuple of str
+    scores : (N, 2) float64
+        Posterior of the positive class and uncertainty of each tile; (N, 0) for a method without classes.
+    lookup : (rows, columns) int32
+        Position of each grid cell in ``keep``, −1 where it is not kept or not done.
+    """
+
+    maps: TileMaps
+    window: Any
+    georef: Georef
+    channels: tuple[str, ...]
+    scores: Float
+    lookup: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, maps: TileMaps, blend: str, georef: Georef) -> "Gather":
+        """Plan the gather; nothing is read but the class scores."""
+        posterior = maps.posterior()
+        channels: tuple[str, ...]
+        if posterior is None:
+            scores, channels = np.empty((len(maps.grid), 0)), ("tumour", "coverage")
+        else:
+            scores = np.column_stack([posterior[:, maps.positive_index], uncertainty(posterior)]).astype(np.float64)
+            channels = ("tumour", "probability", "uncertainty", "coverage")
+        lookup = np.full(maps.grid.shape, -1, dtype=np.int32)
+        lookup[maps.grid.keep[:, 0], maps.grid.keep[:, 1]] = np.arange(len(maps.grid))
+        return cls(
+            maps=maps,
+            window=blends.load(blend).weigh,
+            georef=georef,
+            channels=channels,
+            scores=scores,
+            lookup=lookup,
+        )
+
+    def __call__(self, block_info: Any = None) -> npt.NDArray[np.float32]:
+        """Return the chunk that dask asks for, (C, h, w) float32."""
+        (_, _), (top, bottom), (left, right) = block_info[None]["array-location"]
+        return self.chunk(top, bottom, left, right)
+
+    def chunk(self, top: int, bottom: int, left: int, right: int) -> npt.NDArray[np.float32]:
+        """Return display rows top … bottom and columns left … right, (C, h, w) float32."""
+        ys, xs = self._centres(top, bottom), self._centres(left, right)
+        rows, columns = self._touching(ys, 0), self._touching(xs, 1)
+        sums = np.zeros((len(self.channels) - 1, len(ys), len(xs)))
+        weights = np.zeros((len(ys), len(xs)))
+        for row in rows:
+            cells = [column for column in columns if self.lookup[row, column] >= 0]
+            if not cells:
+                continue
+            # Neighbours in a row are neighbours in keep: one read.
+            first, last = self.lookup[row, cells[0]], self.lookup[row, cells[-1]]
+            masks = np.asarray(self.maps.mask[first : last + 1, 0], dtype=np.float64)
+            y_part, y_weight, y_matrix = self._axis(ys, row)
+            for column in cells:
+                index = self.lookup[row, column]
+                x_part, x_weight, x_matrix = self._axis(xs, column)
+                weight = y_weight[:, None] * x_weight
+                values = y_matrix @ masks[index - first] @ x_matrix.T
+                score = self.scores[index]
+                if len(score):
+                    sums[0, y_part, x_part] += weight * score[0] * values
+                    sums[1, y_part, x_part] += weight * score[0]
+                    sums[2, y_part, x_part] += weight * score[1]
+                else:
+                    sums[0, y_part, x_part] += weight * values
+                weights[y_part, x_part] += weight
+        covered = weights > 0
+        means = np.divide(sums, weights, where=covered, out=np.full_like(sums, np.nan))
+        return np.concatenate([means, covered[None]]).astype(np.float32)
+
+    def _centres(self, start: int, stop: int) -> Float:
+        """Centres of display pixels, in pixels of the tile maps' plane (canvas / map downsample)."""
+        per_map_px = self.maps.grid.downsample * self.maps.spec.downsample
+        centres: Float = (np.arange(start, stop) + 0.5) * self.georef.downsample / per_map_px
+        return centres
+
+    @property
+    def _side(self) -> int:
+        return self.maps.grid.tile_px // self.maps.spec.downsample
+
+    @property
+    def _stride(self) -> float:
+        return self.maps.grid.stride_px / self.maps.spec.downsample
+
+    def _touching(self, centres: Float, axis: int) -> range:
+        """Grid rows (axis 0) or columns (axis 1) whose tiles hold some of the centres."""
+        first = max(int(np.floor((centres[0] - self._side) / self._stride)) + 1, 0)
+        last = min(int(np.floor(centres[-1] / self._stride)), self.maps.grid.shape[axis] - 1)
+        return range(first, last + 1)
+
+    def _axis(self, centres: Float, cell: int) -> tuple[slice, Float, Float]:
+        """For one tile along one axis: which display pixels it covers, their weights, and how to resample to them."""
+        start = cell * self._stride
+        begin, end = np.searchsorted(centres, [start, start + self._side], side="left")
+        position = centres[begin:end] - start
+        weight = self.window(np.clip(position, 0.5, self._side - 0.5), self._side)
+        step = self.georef.downsample / (self.maps.grid.downsample * self.maps.spec.downsample)
+        return slice(begin, end), weight, resampling_matrix(position, step, self._side)
+
+
+def resampling_matrix(position: Float, step: float, side: int) -> Float:
+    """Return (len(position), side) weights that resample a row of pixels; each row sums to 1.
+
+    An output pixel that spans `step` > 1 input pixels is their mean by area; a finer one is interpolated linearly
+    between pixel centres; at equal steps on the centres the matrix is the identity.
+
+    Parameters
+    ----------
+    position : (n,) float
+        Centres of the outputs; input pixel i spans i to i + 1.
+    step : float
+        Distance between outputs in input pixels.
+    side : int
+        Number of input pixels.
+    """
+    if step <= 1:
+        position = np.clip(position, 0.5, side - 0.5)
+    distance = np.abs(position[:, None] - (np.arange(side) + 0.5))
+    matrix: Float = np.maximum(1 - distance, 0) if step <= 1 else np.clip((step + 1) / 2 - distance, 0, 1)
+    normalised: Float = matrix / matrix.sum(axis=1, keepdims=True)
+    return normalised
+
+
+def _chunks(size: int, chunk: int) -> tuple[int, ...]:
+    whole, rest = divmod(size, chunk)
+    return (chunk,) * whole + ((rest,) if rest else ())

@@ -1,0 +1,187 @@
+"""Per-tile outputs of a model on disk: what inference writes once and stitching reads as often as it likes."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import zarr
+
+from wsi_maxmin.errors import InputError
+from wsi_maxmin.grids import TileGrid
+
+TILES_PER_CHUNK = 64
+FORMAT = "wsi-maxmin-tilemaps/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapSpec:
+    """What the maps are of.
+
+    Attributes
+    ----------
+    downsample : int
+        Canvas pixels per map pixel.
+    class_names : tuple of str
+        Classes of the logits; empty for a method without classes.
+    positive_class : str
+    threshold : float
+        Of the tumour map.
+    model : str
+        Name and fingerprint of the model.
+    """
+
+    downsample: int
+    class_names: tuple[str, ...]
+    positive_class: str
+    threshold: float
+    model: str
+
+
+class TileMaps:
+    """Soft masks and class scores of a grid's tiles, in a zarr group.
+
+    Arrays: ``mask`` (N, 1, h, w) float16 in [0, 1], ``logits`` (N, K) float32, ``done`` (N,) bool. A chunk holds
+    `TILES_PER_CHUNK` tiles whatever the batch size, and is written by one writer, ``done`` last: what is not done was
+    not wholly written.
+
+    Parameters
+    ----------
+    path : Path
+        The group, made by `create`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            group = zarr.open_group(path, mode="r+")
+        except (OSError, ValueError) as error:
+            raise InputError("no tile maps", got=f"{path} ({error})", remedy="run `wsi-maxmin infer-slide`") from None
+        if group.attrs.get("format") != FORMAT:
+            raise InputError("not the tile maps of wsi-maxmin", got=path, expected=FORMAT)
+        self.path = path
+        self.mask: zarr.Array = group["mask"]
+        self.logits: zarr.Array = group["logits"]
+        self._done: zarr.Array = group["done"]
+        attributes: dict[str, Any] = dict(group.attrs)
+        self.grid = TileGrid.from_json({**attributes["grid"], "keep": group["keep"][:]})
+        spec = attributes["spec"]
+        self.spec = MapSpec(**{**spec, "class_names": tuple(spec["class_names"])})
+
+    @classmethod
+    def create(cls, path: Path, grid: TileGrid, spec: MapSpec) -> Self:
+        """Make an empty group, replacing what is there."""
+        shutil.rmtree(path, ignore_errors=True)
+        side = grid.tile_px // spec.downsample
+        group = zarr.open_group(path, mode="w")
+        count, classes, chunk = len(grid), len(spec.class_names), TILES_PER_CHUNK
+        group.create_array("mask", shape=(count, 1, side, side), chunks=(chunk, 1, side, side), dtype="float16")
+        group.create_array("logits", shape=(count, classes), chunks=(chunk, max(classes, 1)), dtype="float32")
+        group.create_array("done", shape=(count,), chunks=(chunk,), dtype="bool")
+        group.create_array("keep", data=grid.keep, chunks=(max(count, 1), 2))
+        grid_json = {name: value for name, value in grid.to_json().items() if name != "keep"}
+        group.attrs.update(
+            {
+                "format": FORMAT,
+                "grid": grid_json,
+                "spec": {
+                    "downsample": spec.downsample,
+                    "class_names": list(spec.class_names),
+                    "positive_class": spec.positive_class,
+                    "threshold": spec.threshold,
+                    "model": spec.model,
+                },
+            }
+        )
+        return cls(path)
+
+    @classmethod
+    def open_or_create(cls, path: Path, grid: TileGrid, spec: MapSpec) -> Self:
+        """Open the maps of an interrupted run of the same grid and model, else make new ones."""
+        try:
+            maps = cls(path)
+        except InputError:
+            return cls.create(path, grid, spec)
+        same = maps.spec == spec and maps.grid.to_json() == grid.to_json()
+        return maps if same else cls.create(path, grid, spec)
+
+    def chunks(self) -> Iterator[range]:
+        """Yield the tiles of each chunk."""
+        count = len(self.grid)
+        return (range(start, min(start + TILES_PER_CHUNK, count)) for start in range(0, count, TILES_PER_CHUNK))
+
+    def todo(self) -> list[range]:
+        """Return the chunks that are not done."""
+        done = self._done[:]
+        return [chunk for chunk in self.chunks() if not done[chunk.start : chunk.stop].all()]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tile is done."""
+        return not self.todo()
+
+    def write(self, chunk: range, mask: npt.NDArray[np.float16], logits: npt.NDArray[np.float32]) -> None:
+        """Write the outputs of one whole chunk.
+
+        Parameters
+        ----------
+        chunk : range
+            As `chunks` gave it.
+        mask : (n, 1, h, w) float16
+        logits : (n, K) float32
+        """
+        where = slice(chunk.start, chunk.stop)
+        self.mask[where] = mask
+        if self.spec.class_names:
+            self.logits[where] = logits
+        self._done[where] = True
+
+    def posterior(self) -> npt.NDArray[np.float32] | None:
+        """Return softmax of the logits, (N, K) float32; None for a method without classes."""
+        if not self.spec.class_names:
+            return None
+        return softmax(np.asarray(self.logits[:]))
+
+    @property
+    def positive_index(self) -> int:
+        """Column of the positive class."""
+        return self.spec.class_names.index(self.spec.positive_class)
+
+
+def tile_table(maps: TileMaps) -> pd.DataFrame:
+    """Return a row a tile: Box in level-0 px, logits, posterior, uncertainty, mean of the mask."""
+    boxes = [(box.x, box.y, box.width, box.height) for box in maps.grid.boxes()]
+    table = pd.DataFrame(np.array(boxes, dtype=np.int64).reshape(-1, 4), columns=["x", "y", "width", "height"])
+    posterior = maps.posterior()
+    if posterior is not None:
+        logits = np.asarray(maps.logits[:])
+        for index, name in enumerate(maps.spec.class_names):
+            table[f"logit_{name}"], table[f"posterior_{name}"] = logits[:, index], posterior[:, index]
+        table["uncertainty"] = uncertainty(posterior)
+    means = [np.asarray(maps.mask[c.start : c.stop], dtype=np.float32).mean(axis=(1, 2, 3)) for c in maps.chunks()]
+    table["mask_mean"] = np.concatenate(means) if means else np.empty(0, dtype=np.float32)
+    return table
+
+
+def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return softmax over the last axis."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    posterior: npt.NDArray[np.float32] = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return posterior
+
+
+def uncertainty(posterior: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the entropy of posteriors (N, K) divided by log K: 0 is certain, 1 is undecided."""
+    safe = np.where(posterior > 0, posterior, 1)
+    entropy: npt.NDArray[np.float32] = (-(posterior * np.log(safe)).sum(axis=-1) / np.log(posterior.shape[-1])).astype(
+        np.float32
+    )
+    return entropy
+
+
+def map_downsample(tile_px: int, wanted: Sequence[int] = (8, 4, 2, 1)) -> int:
+    """Return the coarsest of the wanted map downsamples that divides the tile."""
+    return next(value for value in wanted if tile_px % value == 0)
