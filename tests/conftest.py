@@ -1,0 +1,145 @@
+"""Fixtures that several test files share."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import settings
+from PIL import Image
+
+WritePyramid = Callable[..., Path]
+
+# A busy machine is not a failure: pytest-timeout ends what hangs.
+settings.register_profile("wsi-maxmin", deadline=None)
+settings.load_profile("wsi-maxmin")
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """Return the folder of real data; tests that use it carry ``@pytest.mark.data``."""
+    named = os.environ.get("WSI_MAXMIN_DATA")
+    if not named:
+        pytest.skip("real data: WSI_MAXMIN_DATA does not name a folder")
+    return Path(named)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: tiny networks gain nothing from more."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def labelled_folder(tmp_path: Path) -> Path:
+    """Return a folder of four bluish and four reddish 64×64 images, and ``labels.csv``; its masks do not exist."""
+    folder = tmp_path / "labelled"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = ["image,mask,label,group"]
+    for index in range(8):
+        label, colour = (("normal", (60, 60, 180)), ("tumor", (180, 60, 60)))[index % 2]
+        pixels = np.array(colour) + rng.integers(-50, 51, (64, 64, 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+        rows.append(f"{index}.png,{index}_mask.png,{label},slide_{index // 2 % 2}_{label}")
+    (folder / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_pyramid() -> Callable[..., list[np.ndarray]]:
+    """Return a function that halves an image `levels` - 1 times, by the mean of each 2×2 block."""
+
+    def make(pixels: np.ndarray, levels: int) -> list[np.ndarray]:
+        pyramid = [pixels]
+        for _ in range(levels - 1):
+            last = pyramid[-1]
+            padded = np.pad(last, ((0, last.shape[0] % 2), (0, last.shape[1] % 2), (0, 0)), mode="edge")
+            blocks = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2, 3)
+            pyramid.append(blocks.mean(axis=(1, 3)).round().astype(np.uint8))
+        return pyramid
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_pyramid() -> WritePyramid:
+    """Return a function that writes a lossless tiled TIFF, its µm per pixel in the resolution tags (per cm)."""
+
+    def write(
+        path: Path, levels: Sequence[np.ndarray], mpp: float | tuple[float, float] | None = 0.25, tile: int = 64
+    ) -> Path:
+        across, down = mpp if isinstance(mpp, tuple) else (mpp, mpp)
+        with tifffile.TiffWriter(path) as tiff:
+            for index, pixels in enumerate(levels):
+                # None of the two tags is written without a unit, and OpenSlide then knows no mpp.
+                resolution = None if across is None else (1e4 / across / 2**index, 1e4 / down / 2**index)
+                tiff.write(
+                    pixels,
+                    photometric="rgb",
+                    tile=(tile, tile),
+                    compression="deflate",
+                    subfiletype=int(index > 0),
+                    resolution=resolution,
+                    resolutionunit="NONE" if resolution is None else "CENTIMETER",
+                    metadata=None,
+                )
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def stained() -> Callable[..., np.ndarray]:
+    """Return a function that paints white glass with pink, textured rectangles given as (x, y, width, height)."""
+
+    def paint(width: int, height: int, *rectangles: tuple[int, int, int, int], seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        pixels = np.full((height, width, 3), 245, dtype=np.uint8)
+        for x, y, across, down in rectangles:
+            noise = rng.integers(-20, 21, (down, across, 3))
+            pixels[y : y + down, x : x + across] = (np.array([190, 110, 170]) + noise).astype(np.uint8)
+        return pixels
+
+    return paint
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the checkpoint of a small, untrained Max-Min for tiles of 64 px at 0.25 µm."""
+    import torch
+
+    from wsi_maxmin.checkpoint import Checkpoint, save_checkpoint, state_of
+    from wsi_maxmin.config import RunConfig
+    from wsi_maxmin.models import build_model
+
+    torch.manual_seed(0)
+    config = RunConfig.model_validate(
+        {
+            "name": "tiny",
+            "model": {"encoder": {"name": "test_resnet"}, "params": {"mask_norm": "running"}},
+            "slide": {"mpp": 0.25, "tile_px": 64, "threshold": 0.2},
+        }
+    )
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    weights = state_of(build_model(config.model, 2))
+    save_checkpoint(path, Checkpoint(config=config, weights=weights, epoch=1, metrics={}, optimizer={}, facts={}))
+    return path
+
+
+@pytest.fixture
+def tissue_slide(
+    tmp_path: Path,
+    stained: Callable[..., np.ndarray],
+    make_pyramid: Callable[..., list[np.ndarray]],
+    write_pyramid: WritePyramid,
+) -> Path:
+    """Return a slide of 1000×700 px at 0.25 µm whose tissue is one rectangle, (256, 128) to (768, 512)."""
+    return write_pyramid(tmp_path / "slide.tif", make_pyramid(stained(1000, 700, (256, 128, 512, 384)), 3))

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsi_maxmin.config import DataConfig
+from wsi_maxmin.data import read_samples
+from wsi_maxmin.data._dataset import read_mask
+from wsi_maxmin.metrics import ErrorRate, MaskScores, bootstrap_interval, dice, roc_auc
+
+LEFT = np.array([[1, 1, 0, 0]] * 2, dtype=bool)
+TOP = np.array([[1] * 4, [0] * 4], dtype=bool)
+EMPTY, FULL = np.zeros((2, 4), dtype=bool), np.ones((2, 4), dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "expected"),
+    [
+        (LEFT, LEFT, 1),
+        (LEFT, ~LEFT, 0),
+        (LEFT, TOP, 0.5),
+        (FULL, LEFT, 2 * 4 / (8 + 4)),
+        (EMPTY, LEFT, 0),
+        (LEFT, EMPTY, None),
+        (EMPTY, EMPTY, None),
+    ],
+)
+def test_dice_matches_pencil_and_paper(predicted, truth, expected):
+    assert dice(predicted, truth) == expected
+
+
+def test_mask_scores_average_over_the_images_that_have_the_region():
+    scores = MaskScores()
+    assert scores.update(FULL, LEFT) == (2 / 3, 0)
+    assert scores.update(LEFT, EMPTY) == (None, 2 * 4 / (4 + 8))
+    assert scores.update(FULL, FULL) == (1, None)
+    summary = scores.summary()
+    assert summary["f1_foreground"] == pytest.approx(100 * (2 / 3 + 1) / 2)
+    assert summary["f1_background"] == pytest.approx(100 * (0 + 2 / 3) / 2)
+
+
+def test_pixel_confusion_pools_all_images_and_normalises_each_true_class():
+    scores = MaskScores()
+    scores.update(TOP, LEFT)
+    scores.update(EMPTY, LEFT)
+    # Of 8 background pixels 2 were called foreground, of 8 foreground pixels 2.
+    assert scores.summary()["pixel_confusion"] == [[6 / 8, 6 / 8], [2 / 8, 2 / 8]]
+
+
+def test_a_class_without_pixels_has_no_confusion():
+    scores = MaskScores()
+    scores.update(LEFT, EMPTY)
+    assert scores.summary()["pixel_confusion"] == [[0.5, None], [0.5, None]]
+    assert scores.summary()["f1_foreground"] is None
+
+
+def test_scores_of_nothing_are_undefined_rather_than_zero():
+    summary = MaskScores().summary()
+    assert (summary["f1_foreground"], summary["f1_background"]) == (None, None)
+    assert ErrorRate().summary() == {"error": None, "samples": 0}
+
+
+def test_masks_of_different_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"predicted \(2, 4\), truth \(4, 2\)"):
+        MaskScores().update(LEFT, LEFT.T)
+
+
+def test_error_rate_counts_over_batches():
+    error = ErrorRate()
+    error.update(np.array([0, 1, 1]), np.array([0, 0, 1]))
+    error.update(np.array([1]), np.array([1]))
+    assert error.summary() == {"error": 25, "samples": 4}
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), max_size=30))
+def test_auc_is_the_share_of_pairs_in_the_right_order(items):
+    score, truth = (np.array([item[i] for item in items]) for i in (0, 1))
+    pairs = [(p > n) + (p == n) / 2 for p, pt in items if pt for n, nt in items if not nt]
+    auc = roc_auc(score.astype(float), truth.astype(bool))
+    assert auc == (pytest.approx(sum(pairs) / len(pairs)) if pairs else None)
+
+
+def test_bootstrap_interval_of_a_mean_has_the_width_of_its_standard_error():
+    values = np.random.default_rng(0).normal(10, 2, 400)
+    low, high = bootstrap_interval(lambda chosen: float(values[chosen].mean()), 400)
+    assert low < values.mean() < high
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
+    assert bootstrap_interval(lambda chosen: float(values[chosen].mean()), 400) == (low, high)
+
+
+def test_bootstrap_leaves_out_resamples_without_the_statistic():
+    assert bootstrap_interval(lambda chosen: 3.0 if 0 in chosen else None, 2, repeats=50) == (3, 3)
+    assert bootstrap_interval(lambda _: None, 2, repeats=5) is None
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("split", "expected"), [("train", 65.66), ("valid", 63.98)])
+def test_all_ones_scores_the_known_values_on_glas(data_dir, split, expected):
+    lists = DataConfig(
+        format="glas",
+        train="folds/train.csv",
+        valid="folds/valid.csv",
+        classes=("benign", "malignant"),
+        positive="malignant",
+    )
+    scores = MaskScores()
+    for sample in read_samples(data_dir / "glas", lists, split, seed=0):
+        truth = read_mask(sample.mask)[0].numpy() == 1
+        scores.update(np.ones_like(truth), truth)
+    assert scores.summary()["f1_foreground"] == pytest.approx(expected, abs=0.005)
+    assert scores.summary()["f1_background"] == 0

@@ -1,0 +1,47 @@
+import contextlib
+import json
+import time
+
+import pytest
+
+from wsi_maxmin._version import __version__
+from wsi_maxmin.runinfo import Stopwatch, environment, peak_memory_bytes, read_json, write_json
+
+
+def test_stopwatch_adds_up_the_visits_to_a_stage_even_those_that_fail():
+    watch = Stopwatch()
+    with watch.stage("read"):
+        time.sleep(0.01)
+    with contextlib.suppress(OSError), watch.stage("read"):
+        time.sleep(0.01)
+        raise OSError("disk")
+    watch.add("model", 3.0)
+    watch.add("model", 0.5)
+    assert 0.02 <= watch.seconds["read"] <= watch.elapsed
+    assert watch.seconds["model"] == 3.5
+
+
+def test_environment_names_the_versions_that_decide_a_result_and_survives_json():
+    facts = environment()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["wsi_maxmin"] == __version__
+    assert {"numpy", "torch", "timm"} <= set(facts["packages"])
+
+
+def test_peak_memory_is_in_bytes():
+    block = bytearray(64 * 2**20)
+    assert len(block) < peak_memory_bytes() < 2**40
+
+
+def test_json_comes_back_as_written_and_leaves_no_partial_file(tmp_path):
+    write_json(tmp_path / "run.json", {"old": 1})
+    write_json(tmp_path / "run.json", {"seconds": 1.5, "path": tmp_path})
+    assert read_json(tmp_path / "run.json") == {"seconds": 1.5, "path": str(tmp_path)}
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("text", ['{"a": 1', "", "[1]", None])
+def test_json_that_is_absent_or_not_whole_reads_as_none(tmp_path, text):
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    assert read_json(tmp_path / "run.json") is None

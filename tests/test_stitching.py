@@ -1,0 +1,160 @@
+import dask
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsi_maxmin.grids import Georef, TileGrid, grid_shape
+from wsi_maxmin.stitching import resampling_matrix, stitch
+from wsi_maxmin.tilemaps import MapSpec, TileMaps
+
+MAP = 8
+SPEC = MapSpec(downsample=MAP, class_names=("normal", "tumor"), positive_class="tumor", threshold=0.5, model="m")
+
+
+def grid_over(size_px, tile_px, stride_px, *, slide_mpp=0.25, mpp=None, keep=None):
+    mpp = slide_mpp if mpp is None else mpp
+    shape = grid_shape(size_px, mpp / slide_mpp, tile_px, stride_px)
+    cells = np.argwhere(np.ones(shape, dtype=bool) if keep is None else keep(shape)).astype(np.int32)
+    return TileGrid(
+        slide_id="s",
+        slide_size_px=size_px,
+        slide_mpp=slide_mpp,
+        mpp=mpp,
+        tile_px=tile_px,
+        stride_px=stride_px,
+        shape=shape,
+        keep=cells,
+    )
+
+
+def maps_of(path, grid, function, logits=(0.0, 50.0)):
+    """Fill tile maps with a function of level-0 x and y, as a perfect model would."""
+    maps = TileMaps.create(path, grid, SPEC)
+    side = grid.tile_px // MAP
+    for chunk in maps.chunks():
+        masks = []
+        for row, column in grid.keep[chunk.start : chunk.stop]:
+            x = (column * grid.stride_px + (np.arange(side) + 0.5) * MAP) * grid.downsample
+            y = (row * grid.stride_px + (np.arange(side) + 0.5) * MAP) * grid.downsample
+            masks.append(function(x[None, :], y[:, None]))
+        maps.write(chunk, np.array(masks, dtype="f2")[:, None], np.tile(np.array(logits, dtype="f4"), (len(chunk), 1)))
+    return maps
+
+
+def display_centres(georef):
+    rows, columns = georef.shape
+    return (np.arange(columns) + 0.5)[None, :] * georef.downsample, (np.arange(rows) + 0.5)[:, None] * georef.downsample
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    width=st.integers(60, 700),
+    height=st.integers(60, 700),
+    tile=st.sampled_from([64, 128, 136]),
+    stride_share=st.sampled_from([1.0, 0.5, 0.25]),
+    chunk=st.sampled_from([7, 32, 512]),
+    blend=st.sampled_from(["hann", "mean"]),
+)
+def test_stitching_what_was_tiled_gives_the_map_back(tmp_path_factory, width, height, tile, stride_share, chunk, blend):
+    """Tiles of any size, stride and chunk: a map cut into tiles is the same map again."""
+    stride = max(int(tile * stride_share) // MAP * MAP, MAP)
+    grid = grid_over((width, height), tile, stride)
+    georef = Georef(slide_size_px=(width, height), slide_mpp=0.25, downsample=MAP)
+    table = np.random.default_rng(0).random((200, 200)).astype("f2")
+    maps = maps_of(
+        tmp_path_factory.mktemp("maps") / "t.zarr",
+        grid,
+        lambda x, y: table[(y // MAP).astype(int) % 200, (x // MAP).astype(int) % 200],
+    )
+    rows, columns = georef.shape
+    stitched = stitch(maps, blend=blend, georef=georef, chunk_px=chunk).data.compute(scheduler="sync")
+    np.testing.assert_allclose(stitched[0], table[:rows, :columns], rtol=1e-6)
+    assert (stitched[3] == 1).all()
+
+
+@pytest.mark.parametrize("blend", ["hann", "mean"])
+@pytest.mark.parametrize(("slide_mpp", "mpp"), [(0.2429, 0.5), (0.25, 0.25), (0.5, 0.25)])
+def test_a_constant_stays_constant_into_the_corner_pixel(tmp_path, blend, slide_mpp, mpp):
+    grid = grid_over((1000, 700), 128, 64, slide_mpp=slide_mpp, mpp=mpp)
+    maps = maps_of(tmp_path / "t.zarr", grid, lambda x, y: np.full(np.broadcast(x, y).shape, 0.5))
+    stitched = stitch(maps, blend=blend).data.compute(scheduler="sync")
+    np.testing.assert_allclose(stitched[0], 0.5, rtol=1e-12)
+
+
+def test_a_model_of_half_a_micrometre_is_not_shifted_on_a_finer_slide(tmp_path):
+    """A ramp over the slide is the same ramp on the display grid: no drift at the far end, no half-pixel shift."""
+    size = (3000, 2000)
+    grid = grid_over(size, 128, 64, slide_mpp=0.2429, mpp=0.5)
+    maps = maps_of(tmp_path / "t.zarr", grid, lambda x, y: (x / size[0] + y / size[1]) / 3)
+    georef = Georef.for_display(size, 0.2429)
+    stitched = stitch(maps, georef=georef).data.compute(scheduler="sync")[0]
+    x, y = display_centres(georef)
+    expected = (x / size[0] + y / size[1]) / 3
+    inner = np.s_[3:-3, 3:-3]
+    half_pixel = georef.downsample / size[0] / 3 / 2
+    assert np.abs(stitched - expected)[inner].max() < half_pixel
+    assert abs((stitched - expected)[inner].mean()) < half_pixel / 20
+
+
+def test_nothing_depends_on_chunks_or_workers(tmp_path):
+    rng = np.random.default_rng(1)
+    grid = grid_over((1300, 900), 128, 48)
+    maps = maps_of(tmp_path / "t.zarr", grid, lambda x, y: rng.random(np.broadcast(x, y).shape))
+    reference = stitch(maps).data.compute(scheduler="sync")
+    for chunk_px, workers in ((16, 4), (50, 2), (512, 1)):
+        with dask.config.set(scheduler="threads", num_workers=workers):
+            np.testing.assert_array_equal(stitch(maps, chunk_px=chunk_px).data.compute(), reference)
+
+
+def test_pixels_without_a_tile_are_nan_and_not_covered(tmp_path):
+    def left_half(shape):
+        return np.arange(shape[1])[None, :].repeat(shape[0], 0) < shape[1] // 2
+
+    grid = grid_over((512, 256), 128, 128, keep=left_half)
+    maps = maps_of(tmp_path / "t.zarr", grid, lambda x, y: np.ones(np.broadcast(x, y).shape))
+    stitched = stitch(maps, chunk_px=20).data.compute(scheduler="sync")
+    assert np.isnan(stitched[:3, :, 32:]).all()
+    assert (stitched[3, :, 32:] == 0).all()
+    np.testing.assert_array_equal(stitched[0, :, :32], 1)
+
+
+def test_a_slide_without_kept_tiles_gives_an_empty_map(tmp_path):
+    grid = grid_over((512, 256), 128, 128, keep=lambda shape: np.zeros(shape, dtype=bool))
+    stitched = stitch(TileMaps.create(tmp_path / "t.zarr", grid, SPEC)).data.compute(scheduler="sync")
+    assert np.isnan(stitched[:3]).all()
+    assert not stitched[3].any()
+
+
+def test_tumour_is_posterior_times_mask_and_uncertainty_is_scaled_entropy(tmp_path):
+    grid = grid_over((256, 256), 128, 128)
+    maps = maps_of(tmp_path / "t.zarr", grid, lambda x, y: np.full(np.broadcast(x, y).shape, 0.5), (0.0, np.log(3)))
+    heatmap = stitch(maps)
+    assert heatmap.channels == ("tumour", "probability", "uncertainty", "coverage")
+    values = heatmap.data.compute(scheduler="sync")[:, 0, 0]
+    np.testing.assert_allclose(values, [0.375, 0.75, 0.8112781, 1], rtol=1e-5)
+
+
+def test_overlapping_tiles_are_weighted_by_the_window_and_divided_by_its_sum(tmp_path):
+    """Two tiles, 0 and 1, half over each other: the middle rises as the second's share of the weights."""
+    grid = grid_over((192, 128), 128, 64)
+    maps = maps_of(tmp_path / "t.zarr", grid, lambda x, y: np.full(np.broadcast(x, y).shape, float(x[0, 0] > 60)))
+    row = stitch(maps, georef=Georef(slide_size_px=(192, 128), slide_mpp=0.25, downsample=8)).data.compute()[0, 5]
+    window = np.sin(np.pi * (np.arange(16) + 0.5) / 16) ** 2
+    expected = np.concatenate([np.zeros(8), window[:8] / (window[:8] + window[8:]), np.ones(8)])
+    np.testing.assert_allclose(row, expected, rtol=1e-6)
+
+
+@given(side=st.integers(1, 40), step=st.floats(0.1, 6), shift=st.floats(-0.5, 1))
+@settings(max_examples=100, deadline=None)
+def test_resampling_weights_are_an_average(side, step, shift):
+    position = np.arange(shift * step + step / 2, side, step)
+    position = position[(position >= 0) & (position < side)]
+    matrix = resampling_matrix(position, step, side)
+    assert (matrix >= 0).all()
+    np.testing.assert_allclose(matrix.sum(axis=1), 1)
+
+
+def test_resampling_at_equal_steps_is_the_identity_and_at_twice_the_mean_of_two():
+    np.testing.assert_array_equal(resampling_matrix(np.arange(5) + 0.5, 1.0, 5), np.eye(5))
+    np.testing.assert_allclose(resampling_matrix(np.array([1.0, 3.0]), 2.0, 4), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
