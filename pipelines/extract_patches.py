@@ -154,6 +154,7 @@ def _cut(
         stride_px=settings.stride_px,
         min_tissue=settings.min_tissue,
     )
+    progress.say(f"{slide_id}: {len(grid)} patches of {grid.describe_mpp(settings.mpp)}")
     for folder in (_IMAGES, _MASKS):
         (out / folder / slide_id).mkdir(parents=True, exist_ok=True)
     cutter = _Cutter(slide=slide, annotation=annotation, tissue=tissue, grid=grid, out=out, settings=settings)

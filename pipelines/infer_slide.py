@@ -164,10 +164,7 @@ def _infer(
         stride_px=overlap_to_stride(tile_px, settings["overlap"]),
         min_tissue=settings["min_tissue"],
     )
-    progress.say(
-        f"{name}: {len(grid)} tiles of {tile_px} px at {grid.mpp:.4g} µm"
-        f" (asked {checkpoint.config.slide.mpp or slide.info.mpp:.4g}, slide {grid.slide_mpp:.4g}) on {device}"
-    )
+    progress.say(f"{name}: {len(grid)} tiles of {grid.describe_mpp(checkpoint.config.slide.mpp)}, on {device}")
     maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(checkpoint, grid))
     missing = sum(len(chunk) for chunk in maps.todo())
     with progress.track(name, len(grid), unit="tile", done=len(grid) - missing) as advance:

@@ -130,3 +130,20 @@ def test_an_overlap_that_never_advances_is_refused(overlap: float) -> None:
 def test_the_last_tile_is_the_first_that_reaches_the_edge(side: int, tiles: int) -> None:
     """Tiles of 64 px, 32 px apart, at a downsample of 2: they end at 128, 192, 256 level-0 px."""
     assert grid_shape((side, 128), 2.0, 64, 32) == (1, tiles)
+
+
+@pytest.mark.parametrize(("slide_mpp", "warned"), [(0.5, True), (0.25, False), (0.1, False)])
+def test_a_grid_says_at_which_mpp_it_reads_and_warns_where_it_enlarges(slide_mpp: float, warned: bool) -> None:
+    grid = TileGrid(
+        slide_id="s",
+        slide_size_px=(100, 100),
+        slide_mpp=slide_mpp,
+        mpp=0.25,
+        tile_px=64,
+        stride_px=64,
+        shape=(1, 1),
+        keep=np.zeros((1, 2), dtype=np.int32),
+    )
+    text = grid.describe_mpp(0.25)
+    assert f"at 0.25 µm a pixel (asked 0.25 µm, slide {slide_mpp} µm)" in text
+    assert ("enlarged 2.00 times" in text) is warned

@@ -80,6 +80,14 @@ class TileGrid:
         """Yield the boxes of the kept tiles, in order."""
         return (self.box(int(row), int(column)) for row, column in self.keep)
 
+    def describe_mpp(self, requested: float | None) -> str:
+        """Say at which µm per pixel the tiles are read, beside what was asked for and what the slide has."""
+        asked = "level 0" if requested is None else f"{requested:.4g} µm"
+        text = f"{self.tile_px} px at {self.mpp:.4g} µm a pixel (asked {asked}, slide {self.slide_mpp:.4g} µm)"
+        if self.downsample < 1:
+            text += f"; WARNING: the slide is coarser and is enlarged {1 / self.downsample:.2f} times"
+        return text
+
     def kept_box(self) -> Box:
         """Return the smallest box that holds the kept tiles inside the slide; the whole slide where none is kept."""
         width, height = self.slide_size_px

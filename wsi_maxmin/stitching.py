@@ -153,7 +153,7 @@ class Gather:
     def _centres(self, start: int, stop: int) -> Float:
         """Centres of display pixels, in pixels of the tile maps' plane (canvas / map downsample)."""
         per_map_px = self.maps.grid.downsample * self.maps.spec.downsample
-        centres: Float = (np.arange(start, stop) + 0.5) * self.georef.downsample / per_map_px
+        centres: Float = (np.arange(start, stop, dtype=np.float64) + 0.5) * self.georef.downsample / per_map_px
         return centres
 
     @property

@@ -1,0 +1,111 @@
+import filecmp
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from PIL import Image
+
+from wsi_maxmin.errors import InputError, OutputExistsError
+from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide, slide_result
+from wsi_maxmin.tilemaps import TileMaps
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def settings(tiny_model):
+    return InferSettings(model=str(tiny_model), slide_mpp=None)
+
+
+def same_files(left, right):
+    names = sorted(path.relative_to(left) for path in left.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(right) for path in right.rglob("*") if path.is_file())
+    return [name for name in names if not filecmp.cmp(left / name, right / name, shallow=False)]
+
+
+def test_a_slide_gets_map_tiles_table_picture_and_facts(tmp_path, tissue_slide, settings):
+    result = infer_slide([tissue_slide], tmp_path / "out", settings=settings)
+    assert result.exit_code == 0
+    folder = slide_result(tmp_path / "out", "slide").folder
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["status"] == "done"
+    assert facts["tiles"] == facts["tiles_run"] == len(pd.read_parquet(folder / "tiles.parquet"))
+    assert facts["mpp"] == {"requested": 0.25, "slide": 0.25, "effective": 0.25}
+    assert {"read", "wait for tiles", "model", "stitch and write"} <= set(facts["seconds"])
+    assert facts["peak_memory_bytes"] > 1e6
+    group = zarr.open_group(folder / "heatmap.ome.zarr", mode="r")
+    coverage = group["0"][3]
+    assert group["0"].shape == (4, 88, 125)
+    assert (coverage[16:64, 32:96] == 255).all()
+    assert (coverage[:, 110:] == 0).all()
+    with Image.open(folder / "overview.png") as picture:
+        assert min(picture.size) > 400
+
+
+def test_batches_readers_and_an_interruption_change_no_byte_of_the_result(tmp_path, tissue_slide, settings):
+    infer_slide([tissue_slide], tmp_path / "a", settings=settings, batch_size=1, readers=1)
+    infer_slide([tissue_slide], tmp_path / "b", settings=settings, batch_size=7, readers=3)
+    done = tmp_path / "b" / "slide"
+    maps = TileMaps(done / "tilemaps.zarr")
+    maps.mask[:64], maps._done[:64] = 0, False
+    facts = json.loads((done / "run.json").read_text())
+    (done / "run.json").write_text(json.dumps({**facts, "status": "running"}))
+    infer_slide([tissue_slide], tmp_path / "b", settings=settings, existing="resume", batch_size=3)
+    assert json.loads((done / "run.json").read_text())["tiles_run"] == 64
+    assert [str(name) for name in same_files(tmp_path / "a" / "slide", done)] == ["run.json"]
+
+
+def test_a_finished_slide_is_refused_then_skipped_then_replaced(tmp_path, tissue_slide, settings):
+    out = tmp_path / "out"
+    infer_slide([tissue_slide], out, settings=settings)
+    with pytest.raises(OutputExistsError, match="--resume continues it, --overwrite replaces it"):
+        infer_slide([tissue_slide], out, settings=settings)
+    assert infer_slide([tissue_slide], out, settings=settings, existing="resume").outcomes[0].status == "skipped"
+    assert infer_slide([tissue_slide], out, settings=settings, existing="overwrite").outcomes[0].status == "done"
+
+
+def test_other_settings_are_not_mixed_into_a_run(tmp_path, tissue_slide, settings, tiny_model):
+    infer_slide([tissue_slide], tmp_path / "out", settings=settings)
+    with pytest.raises(InputError, match=r"other settings; got overlap = 0\.0; expected 0\.5"):
+        infer_slide(
+            [tissue_slide],
+            tmp_path / "out",
+            settings=InferSettings(model=str(tiny_model), overlap=0.0),
+            existing="resume",
+        )
+
+
+def test_one_bad_slide_does_not_stop_the_others(tmp_path, tissue_slide, settings):
+    bad = tmp_path / "bad.svs"
+    bad.write_text("not a slide")
+    result = infer_slide([bad, tissue_slide], tmp_path / "out", settings=settings)
+    assert [outcome.status for outcome in result.outcomes] == ["failed", "done"]
+    assert "bad.svs is not a readable slide" in result.outcomes[0].why
+    assert result.exit_code == 1
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_slide_without_tissue_gets_an_empty_map(tmp_path, settings, stained, write_pyramid):
+    glass = write_pyramid(tmp_path / "glass.tif", [stained(300, 300)])
+    assert infer_slide([glass], tmp_path / "out", settings=settings).exit_code == 0
+    group = zarr.open_group(tmp_path / "out" / "glass" / "heatmap.ome.zarr", mode="r")
+    assert not group["0"][:].any()
+
+
+def test_a_finer_slide_is_read_at_the_models_resolution(tmp_path, settings, stained, make_pyramid, write_pyramid):
+    path = write_pyramid(tmp_path / "fine.tif", make_pyramid(stained(1200, 900, (300, 300, 600, 450)), 3), mpp=0.11)
+    infer_slide([path], tmp_path / "out", settings=settings)
+    facts = slide_result(tmp_path / "out", "fine").facts
+    assert facts["mpp"] == {"requested": 0.25, "slide": pytest.approx(0.11), "effective": 0.25}
+    grid = TileMaps(tmp_path / "out" / "fine" / "tilemaps.zarr").grid
+    assert (grid.box(0, 1).x, grid.box(0, 0).width) == (round(32 * 0.25 / 0.11), round(64 * 0.25 / 0.11))
+
+
+def test_the_heatmap_lies_on_the_tissue(tmp_path, tissue_slide, settings):
+    infer_slide([tissue_slide], tmp_path / "out", settings=settings)
+    labels = zarr.open_group(tmp_path / "out" / "slide" / "heatmap.ome.zarr" / "labels" / "tumour", mode="r")["0"][:]
+    rows, columns = np.nonzero(labels)
+    edges_l0 = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) * 8
+    assert np.abs(edges_l0 - [256, 128, 768, 512]).max() <= 64

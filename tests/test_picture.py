@@ -1,0 +1,58 @@
+import dask.array as da
+import numpy as np
+import pytest
+from PIL import Image
+from shapely.geometry import box as rectangle
+
+from wsi_maxmin.geometry import Box
+from wsi_maxmin.grids import Georef
+from wsi_maxmin.readers.memory import MemoryReader
+from wsi_maxmin.sinks import omezarr
+from wsi_maxmin.sinks.picture import scale_bar_um, write
+from wsi_maxmin.stitching import Heatmap
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """Draw a grey slide whose map is 1 on its right half, and return a function that draws it with options."""
+    slide = MemoryReader([np.full((512, 1024, 3), 200, np.uint8)], mpp=0.25)
+    georef = Georef(slide_size_px=(1024, 512), slide_mpp=0.25, downsample=8)
+    values = np.zeros((1, *georef.shape), dtype=np.float32)
+    values[:, :, georef.shape[1] // 2 :] = 1
+    heatmap = Heatmap(data=da.from_array(values), georef=georef, channels=("tumour",))
+    omezarr.write(heatmap, tmp_path / "h.ome.zarr", threshold=0.5)
+
+    def draw(**options):
+        path = tmp_path / "picture.png"
+        box = Box(x=0, y=0, width=1024, height=512)
+        write(slide, tmp_path / "h.ome.zarr", path, georef=georef, box=box, threshold=0.5, title="slide", **options)
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB")).astype(int)
+
+    return draw
+
+
+def test_the_map_colours_the_slide_only_where_it_has_values(drawn):
+    pixels = drawn()
+    height, width = pixels.shape[:2]
+    grey = np.abs(pixels - 200).max(axis=2) < 3
+    yellow = (pixels[..., 0] > 180) & (pixels[..., 2] < 150)
+    assert grey[:, : width // 3].mean() > 0.3
+    assert yellow[height // 2, width // 2 :].mean() > 0.2
+    assert not yellow[:, : width // 2].any()
+
+
+def test_an_annotation_is_outlined_on_both_panels(drawn):
+    def red(pixels):
+        return (pixels[..., 0] > 180) & (pixels[..., 1] < 100) & (pixels[..., 2] < 100)
+
+    outlined = red(drawn(outline=rectangle(200, 100, 800, 400)))
+    middle = outlined.shape[1] // 2
+    assert outlined[:, :middle].sum() > 500
+    assert outlined[:, middle:].sum() > 500
+    assert red(drawn()).sum() < 50
+
+
+@pytest.mark.parametrize(("longest", "expected"), [(1, 1), (4.9, 2), (99, 50), (100, 100), (2600, 2000), (0.3, 0.2)])
+def test_a_scale_bar_has_a_round_length_that_fits(longest, expected):
+    assert scale_bar_um(longest) == pytest.approx(expected)
