@@ -22,13 +22,12 @@ from wsi_maxmin.inference import forward
 from wsi_maxmin.metrics import roc_auc
 from wsi_maxmin.tilemaps import softmax
 
-MOSAICS = 300
 TUMOUR_SHARE = 0.25
 FALSE_POSITIVES = 0.02
 MAP_PX = 8
 
 
-def mosaics(checkpoint: Checkpoint, data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mosaics(checkpoint: Checkpoint, data: Path, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return posteriors (N,), tumour maps (N, h, w) and quadrant labels (N, 2, 2) of the mosaics."""
     config = checkpoint.config
     samples = read_samples(data, config.data, "valid", seed=config.seed)
@@ -38,7 +37,7 @@ def mosaics(checkpoint: Checkpoint, data: Path) -> tuple[np.ndarray, np.ndarray,
     rng = np.random.default_rng(0)
     model = checkpoint.build()
     posteriors, maps, quadrants = [], [], []
-    for index in range(MOSAICS):
+    for index in range(count):
         # Every second mosaic is all normal: the threshold is chosen by its false positives.
         labels = (rng.random((2, 2)) < TUMOUR_SHARE) & (index % 2 == 0)
         chosen = [by_class[positive if tumour else normal] for tumour in labels.ravel()]
@@ -57,9 +56,15 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--mosaics", type=int, default=300)
+    parser.add_argument("--k-max", type=float, help="try another share of pooled positions")
     arguments = parser.parse_args()
     checkpoint = for_use(load_checkpoint(find_model(arguments.run)))
-    posteriors, maps, quadrants = mosaics(checkpoint, arguments.data)
+    if arguments.k_max is not None:
+        model = checkpoint.config.model
+        model = model.model_copy(update={"params": {**model.params, "k_max": arguments.k_max}})
+        checkpoint = replace(checkpoint, config=checkpoint.config.model_copy(update={"model": model}))
+    posteriors, maps, quadrants = mosaics(checkpoint, arguments.data, arguments.mosaics)
     side = maps.shape[1] // 2
     truth = quadrants.repeat(side, axis=1).repeat(side, axis=2)
     tumour = quadrants.any(axis=(1, 2))
@@ -67,9 +72,10 @@ def main() -> None:
     threshold = float(np.clip(round(threshold, 2), 0.05, 0.95))
     called = maps >= threshold
     figures = {
-        "mosaics": MOSAICS,
+        "mosaics": len(maps),
         "mosaic_auc": roc_auc(posteriors, tumour),
         "pixel_auc": roc_auc(maps.ravel(), truth.ravel()),
+        "pixel_auc_in_tumour_mosaics": roc_auc(maps[tumour].ravel(), truth[tumour].ravel()),
         "threshold": threshold,
         "tumour_pixels_called": float(called[truth].mean()),
         "normal_pixels_called_in_normal_mosaics": float(called[~tumour].mean()),

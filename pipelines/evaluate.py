@@ -80,4 +80,9 @@ def _mask_scores(mask: torch.Tensor, item: Item, scores: MaskScores) -> tuple[fl
         return None, None
     truth = item.mask[0, 0].numpy().astype(np.bool_)
     resized = interpolate(mask.float(), truth.shape, mode="bilinear", align_corners=False)[0, 0]
-    return scores.update(resized.cpu().numpy() >= MASK_THRESHOLD, truth)
+    foreground, background = scores.update(resized.cpu().numpy() >= MASK_THRESHOLD, truth)
+    return _percent(foreground), _percent(background)
+
+
+def _percent(score: float | None) -> float | None:
+    return None if score is None else 100 * score

@@ -95,7 +95,7 @@ def extract_patches(
     values = {
         **asdict(settings),
         "groups": [list(group) for group in settings.groups],
-        "annotations": str(annotations) if annotations is not None else None,
+        "annotations": str(annotations.resolve()) if annotations is not None else None,
     }
     with locked(out):
         if claim(out, values, existing):

@@ -99,7 +99,8 @@ def infer_slide(
     where = pick_device(device)
     checkpoint = load_checkpoint(find_model(settings.model))
     model = checkpoint.build().on(where)
-    values = {**asdict(settings), "model_fingerprint": checkpoint.fingerprint()}
+    # The same model by another path is the same model.
+    values = {**asdict(settings), "model": checkpoint.fingerprint()}
     with locked(out):
         claim(out, values, existing)
 

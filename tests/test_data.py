@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from wsi_maxmin.config import AugmentConfig, DataConfig
 from wsi_maxmin.data import Sample, plugins, read_samples
-from wsi_maxmin.data._dataset import SampleDataset, read_image, read_mask
+from wsi_maxmin.data._dataset import SampleDataset, collate, read_image, read_mask
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.patches import PatchTable, make_rows, write_patch_table
 
@@ -35,7 +35,10 @@ def read(root, config, split="train"):
 
 
 def test_every_format_is_found_by_its_file_name():
-    assert plugins.names() == ["glas", "labels", "patches"]
+    assert {"glas", "labels", "patches"} <= set(plugins.names())
+    for name in plugins.names():
+        assert callable(plugins.load(name).read)
+        assert callable(plugins.load(name).has_split)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -168,7 +171,7 @@ def patch_table(root, splits=("", "", "", "")):
 
 def test_patches_of_the_config_s_classes_are_samples_and_others_are_left_out(tmp_path):
     assert read(tmp_path, patch_table(tmp_path)) == [
-        Sample(image=tmp_path / "images/normal.png", mask=None, label=0, group="patient normal"),
+        Sample(image=tmp_path / "images/normal.png", mask=None, label=0, group="patient normal", background_only=True),
         Sample(image=tmp_path / "images/tumor.png", mask=tmp_path / "masks/tumor.png", label=1, group="patient tumor"),
     ]
 
@@ -176,6 +179,32 @@ def test_patches_of_the_config_s_classes_are_samples_and_others_are_left_out(tmp
 def test_patches_go_to_the_split_that_the_table_gives_them(tmp_path):
     config = patch_table(tmp_path, ("train", "test", "train", "train"))
     assert [[s.label for s in read(tmp_path, config, split)] for split in ("train", "valid", "test")] == [[0], [], [1]]
+
+
+def test_a_table_with_a_validation_split_of_its_own_is_not_split_again(tmp_path):
+    config = patch_table(tmp_path, ("train", "valid", "train", "train"))
+    assert [[s.label for s in read_samples(tmp_path, config, split, seed=0)] for split in ("train", "valid")] == [
+        [0],
+        [1],
+    ]
+
+
+def test_a_patch_without_tumour_has_an_empty_ground_truth_and_needs_no_file(tmp_path):
+    save(tmp_path / "images" / "normal.png")
+    sample = read(tmp_path, patch_table(tmp_path))[0]
+    item = SampleDataset([sample], masks=True)[0]
+    assert item.mask.shape == (1, *item.image.shape[-2:])
+    assert not item.mask.any()
+
+
+def test_images_of_different_sizes_in_a_batch_are_refused_with_the_remedy(tmp_path):
+    for name, size in (("a", (8, 8)), ("b", (8, 16))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    samples = [Sample(image=tmp_path / f"{name}.png", mask=None, label=0, group="") for name in "ab"]
+    dataset = SampleDataset(samples)
+    assert collate([dataset[0], dataset[0]]).image.shape == (2, 3, 8, 8)
+    with pytest.raises(InputError, match=r"got 8×8, 8×16; set augment\.crop_px"):
+        collate([dataset[0], dataset[1]])
 
 
 def test_an_unsplit_table_is_for_training(tmp_path):

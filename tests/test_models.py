@@ -145,16 +145,13 @@ def test_max_min_s_classifier_sees_images_at_the_scale_of_the_config():
     assert seen == [(64, 96), (32, 48)]
 
 
-@pytest.mark.parametrize("in_norm", [True, False])
-def test_the_background_s_pass_moves_the_trunk_s_running_statistics_only_if_asked_to(in_norm):
-    model, trunk = build(background_in_norm=in_norm), build().encoder
-    image = model.normalise(images())
-    mask = model(images()).mask.detach()
-    trunk(image)
-    trunk(image * mask)
-    moved = not torch.allclose(model.encoder.body.bn1.running_mean, trunk.body.bn1.running_mean)
-    assert moved == in_norm
-    assert model.encoder.body.bn1.momentum == 0.1
+def test_frozen_batch_norms_keep_their_statistics_in_training():
+    model = build(encoder=EncoderConfig(name="test_resnet", freeze_norm=True))
+    before = model.encoder.body.bn1.running_mean.clone()
+    model.train()(images())
+    torch.testing.assert_close(model.encoder.body.bn1.running_mean, before, rtol=0, atol=0)
+    assert model.training
+    assert not model.encoder.body.bn1.training
 
 
 @pytest.mark.parametrize(

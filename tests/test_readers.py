@@ -177,10 +177,16 @@ def test_a_closed_slide_opens_again(slide: Reader, levels: Levels) -> None:
     np.testing.assert_array_equal(slide.read_level(0, 0, 0, 8, 8), levels[0][:8, :8])
 
 
-def test_the_overview_keeps_proportions_and_is_never_enlarged(slide: Reader, levels: Levels) -> None:
-    np.testing.assert_array_equal(slide.overview(128), levels[2])
-    assert slide.overview(100).shape == (75, 100, 3)
-    np.testing.assert_array_equal(slide.overview(5000), levels[0])
+def test_the_overview_is_the_whole_slide_at_the_downsample_asked_for(slide: Reader, levels: Levels) -> None:
+    np.testing.assert_array_equal(slide.overview(4), levels[2])
+    assert slide.overview(5.12).shape == (75, 100, 3)
+    np.testing.assert_array_equal(slide.overview(1), levels[0])
+
+
+def test_an_overview_read_in_bands_is_the_same(slide: Reader, levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsi_maxmin.readers._base._BAND_PX", 1000)
+    np.testing.assert_array_equal(slide.overview(4), levels[2])
+    np.testing.assert_array_equal(slide.overview(1), levels[0])
 
 
 def test_the_level_read_is_the_coarsest_that_is_fine_enough(slide: Reader) -> None:

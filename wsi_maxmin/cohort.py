@@ -114,7 +114,12 @@ def claim(folder: Path, settings: Mapping[str, Any], existing: Existing) -> bool
             got=None if earlier is None else f"status {earlier.get('status')}",
             remedy="--resume continues it, --overwrite replaces it",
         )
-    before = (earlier or {}).get("settings", {})
+    if earlier is None:
+        raise InputError(
+            f"{folder} is not empty and holds no run to resume",
+            remedy="use another folder, or --overwrite to write into it",
+        )
+    before = earlier.get("settings", {})
     if changed := sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key)):
         key = changed[0]
         raise InputError(
@@ -150,7 +155,6 @@ def run_cohort(
     out: Path,
     settings: Mapping[str, Any],
     progress: Progress,
-    keep_going_on: type[Exception] = Exception,
 ) -> CohortResult:
     """Attempt every slide and keep ``run.json`` of the whole run up to date after each.
 
@@ -166,7 +170,7 @@ def run_cohort(
     status = "interrupted"
     try:
         for slide_id, path in slides.items():
-            outcomes.append(_attempt(slide_id, path, work, keep_going_on))
+            outcomes.append(_attempt(slide_id, path, work))
             if outcomes[-1].status == "failed":
                 progress.say(f"{slide_id}: failed: {outcomes[-1].why}")
             write_json(out / RUN_FILE, {"status": "running", **facts, "slides": [asdict(o) for o in outcomes]})
@@ -176,11 +180,11 @@ def run_cohort(
     return CohortResult(out=out, outcomes=tuple(outcomes))
 
 
-def _attempt(slide_id: str, path: Path, work: Callable[[str, Path], Status], keep_going_on: type[Exception]) -> Outcome:
+def _attempt(slide_id: str, path: Path, work: Callable[[str, Path], Status]) -> Outcome:
     start = time.perf_counter()
     try:
         status, why, bad_input = work(slide_id, path), "", False
-    except keep_going_on as error:
+    except Exception as error:
         _log.error("%s failed\n%s", path, traceback.format_exc())
         bad_input = isinstance(error, WsiMaxminError)
         status, why = "failed", str(error) if bad_input else f"{type(error).__name__}: {error}"

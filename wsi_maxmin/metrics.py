@@ -30,6 +30,7 @@ class MaskScores:
     have background (Eq. 14 and 15).
     """
 
+    images: int = 0
     foreground: list[float] = field(default_factory=list)
     background: list[float] = field(default_factory=list)
     confusion: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 2), dtype=np.int64))
@@ -49,6 +50,7 @@ class MaskScores:
         """
         if predicted.shape != truth.shape:
             raise ValueError(f"shapes differ: predicted {predicted.shape}, truth {truth.shape}")
+        self.images += 1
         scores = dice(predicted, truth), dice(~predicted, ~truth)
         for values, score in zip((self.foreground, self.background), scores, strict=True):
             if score is not None:
@@ -66,7 +68,7 @@ class MaskScores:
         return {
             "f1_foreground": _percent(self.foreground),
             "f1_background": _percent(self.background),
-            "masks": max(len(self.foreground), len(self.background)),
+            "masks": self.images,
             "pixel_confusion": [[None if np.isnan(v) else float(v) for v in row] for row in normalised],
         }
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, state_of
 from wsi_maxmin.config import RunConfig, TrainingConfig
 from wsi_maxmin.data import Sample
-from wsi_maxmin.data._dataset import Item, SampleDataset
+from wsi_maxmin.data._dataset import Item, SampleDataset, collate
 from wsi_maxmin.errors import DivergedError, OutputExistsError
 from wsi_maxmin.metrics import ErrorRate
 from wsi_maxmin.models import WeakSegmenter, build_model
@@ -172,7 +172,10 @@ def _train_epoch(
 
 
 def _loader(dataset: SampleDataset, order: list[int], config: TrainingConfig) -> Iterator[Item]:
-    return iter(DataLoader(dataset, batch_size=config.batch_size, sampler=order, num_workers=config.workers))
+    loader = DataLoader(
+        dataset, batch_size=config.batch_size, sampler=order, num_workers=config.workers, collate_fn=collate
+    )
+    return iter(loader)
 
 
 def _to(image: torch.Tensor, device: torch.device) -> torch.Tensor:

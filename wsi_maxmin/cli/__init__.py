@@ -9,7 +9,7 @@ import click
 
 from wsi_maxmin._plugins import Plugins
 from wsi_maxmin._version import __version__
-from wsi_maxmin.errors import WsiMaxminError
+from wsi_maxmin.errors import DivergedError, WsiMaxminError
 
 plugins = Plugins(package=__name__, path=__path__, kind="command")
 
@@ -36,7 +36,7 @@ class LazyGroup(click.Group):
             if ctx.params.get("debug"):
                 raise
             click.echo(f"error: {error}", err=True)
-            ctx.exit(2)
+            ctx.exit(1 if isinstance(error, DivergedError) else 2)
         except KeyboardInterrupt:
             click.echo("interrupted; --resume continues", err=True)
             ctx.exit(130)

@@ -32,4 +32,4 @@ def command(out: Path, device: str) -> None:
     click.echo(f"  patches  {result.patches.resolve()}")
     click.echo("\nOpen the heatmap in a viewer:")
     click.echo(f"  napari:  pip install 'napari[all]' napari-ome-zarr && napari {result.heatmap.resolve()}")
-    click.echo("  QuPath:  File > Open, and choose the folder heatmap.ome.zarr (QuPath 0.5 or later)")
+    click.echo(f"  QuPath:  File > Open > {result.heatmap.resolve() / '.zattrs'} (QuPath 0.6 or later)")

@@ -1,6 +1,7 @@
 """Sources of labelled samples, one file each, and the torch datasets made of them.
 
-A source module exposes ``read(root, config, split) -> list[Sample]``; see `wsi_maxmin.data.labels`.
+A source module exposes ``read(root, config, split) -> list[Sample]`` and ``has_split(root, config, split) -> bool``;
+see `wsi_maxmin.data.labels`.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ plugins = Plugins(package=__name__, path=__path__, kind="data format")
 def read_samples(root: Path, config: DataConfig, split: Split, *, seed: int) -> list[Sample]:
     """List the samples of one split, without opening an image.
 
-    Where no validation list is given, `config.valid_fraction` of the training samples is held out,
+    Where the source has no validation split of its own, `config.valid_fraction` of the training samples is held out,
     the same ones for the same seed.
 
     Raises
@@ -28,7 +29,7 @@ def read_samples(root: Path, config: DataConfig, split: Split, *, seed: int) -> 
         If the split has no samples.
     """
     source = plugins.load(config.format)
-    if split != "test" and config.valid is None:
+    if split != "test" and not source.has_split(root, config, "valid"):
         samples = _without(config.exclude_groups, source.read(root, config, "train"))
         train, valid = holdout(
             [sample.label for sample in samples],

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -71,12 +71,18 @@ class SampleDataset(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         sample = self.samples[index]
         image = read_image(sample.image)
-        mask = read_mask(sample.mask) if self._masks and sample.mask is not None else torch.empty(0, dtype=torch.uint8)
+        mask = self._truth(sample, image) if self._masks else torch.empty(0, dtype=torch.uint8)
         if self._resize is not None:
             image = self._resize(image)
         if self._augment is not None:
             image, mask = self._augmented(image, mask, index)
         return Item(image, mask, torch.tensor(sample.label), torch.tensor(index))
+
+    @staticmethod
+    def _truth(sample: Sample, image: torch.Tensor) -> torch.Tensor:
+        if sample.mask is not None:
+            return read_mask(sample.mask)
+        return torch.zeros((1, *image.shape[-2:]) if sample.background_only else 0, dtype=torch.uint8)
 
     def _augmented(self, image: torch.Tensor, mask: torch.Tensor, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._augment is not None
@@ -88,6 +94,25 @@ class SampleDataset(Dataset[Item]):
                 mask = v2.functional.resize(mask, list(image.shape[-2:]), v2.InterpolationMode.NEAREST)
             paired = self._augment(tv_tensors.Image(image), tv_tensors.Mask(mask))
             return paired[0].as_subclass(torch.Tensor), paired[1].as_subclass(torch.Tensor)
+
+
+def collate(items: Sequence[Item]) -> Item:
+    """Stack samples into a batch.
+
+    Raises
+    ------
+    InputError
+        If their sizes differ.
+    """
+    sizes = {tuple(item.image.shape[-2:]) for item in items}
+    if len(sizes) > 1:
+        raise InputError(
+            "images of different sizes cannot share a batch",
+            got=", ".join(f"{width}×{height}" for height, width in sorted(sizes)[:3]),
+            remedy="set augment.crop_px, or training.batch_size to 1",
+        )
+    batch: Item = default_collate(list(items))
+    return batch
 
 
 def build_augmentation(config: AugmentConfig) -> v2.Transform:

@@ -24,6 +24,8 @@ class Sample:
         The image's file.
     mask : Path or None
         File of its ground truth, nonzero = foreground; evaluation alone opens it, and it may be absent in training.
+    background_only : bool
+        Known to have no foreground, so that it needs no file of ground truth.
     label : int
         Index into the config's ``data.classes``.
     group : str
@@ -34,6 +36,7 @@ class Sample:
     mask: Path | None
     label: int
     group: str
+    background_only: bool = False
 
 
 def read_csv_rows(path: Path) -> list[list[str]]:

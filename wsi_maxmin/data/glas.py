@@ -14,6 +14,11 @@ from wsi_maxmin.errors import InputError
 _NAMES: dict[str, str] = {"train": r"train_\d+", "test": r"test[AB]_\d+"}
 
 
+def has_split(root: Path, config: DataConfig, split: Split) -> bool:  # noqa: ARG001 - a source's form
+    """Say whether the config lists the split or the organisers made it."""
+    return getattr(config, split) is not None or split in _NAMES
+
+
 def read(root: Path, config: DataConfig, split: Split) -> list[Sample]:
     """Read one split: a list named in the config, else the organisers' own training or test images.
 

@@ -7,6 +7,11 @@ from wsi_maxmin.data._samples import Sample, Split, class_index, find_image, fin
 from wsi_maxmin.errors import InputError
 
 
+def has_split(root: Path, config: DataConfig, split: Split) -> bool:  # noqa: ARG001 - a source's form
+    """Say whether the config names a list for the split."""
+    return getattr(config, split) is not None
+
+
 def read(root: Path, config: DataConfig, split: Split) -> list[Sample]:
     """Read the list of one split; its paths are relative to the list's own folder or to `root`.
 

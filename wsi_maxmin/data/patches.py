@@ -7,6 +7,11 @@ from wsi_maxmin.data._samples import Sample, Split, class_index
 from wsi_maxmin.patches import TABLE_NAME, read_patch_table
 
 
+def has_split(root: Path, config: DataConfig, split: Split) -> bool:  # noqa: ARG001 - a source's form
+    """Say whether the table's own ``split`` column names the split."""
+    return bool((read_patch_table(root / TABLE_NAME).rows["split"] == split).any())
+
+
 def read(root: Path, config: DataConfig, split: Split) -> list[Sample]:
     """Read the patches whose label is one of the config's classes; others (mixed, unlabelled) are left out.
 
@@ -22,6 +27,7 @@ def read(root: Path, config: DataConfig, split: Split) -> list[Sample]:
             mask=root / row.mask_path if row.mask_path else None,
             label=class_index(row.label, config.classes, row.patch_id),
             group=row.patient_id,
+            background_only=row.tumour_fraction == 0,
         )
         for row in table.itertuples()
     ]

@@ -2,8 +2,7 @@
 
 import importlib.util
 import pickle
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -58,25 +57,10 @@ class Encoder(nn.Module):
         """Switch to training or eval mode; frozen batch norms stay in eval mode."""
         super().train(mode)
         if self._freeze_norm:
-            for norm in self._batch_norms():
-                norm.eval()
+            for module in self.body.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self
-
-    @contextmanager
-    def statistics_kept(self) -> Iterator[None]:
-        """Normalise by the batch, as training does, but leave the running statistics as they are."""
-        norms = self._batch_norms()
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.momentum = 0.0
-        try:
-            yield
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
-
-    def _batch_norms(self) -> list[_BatchNorm]:
-        return [module for module in self.body.modules() if isinstance(module, _BatchNorm)]
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the last feature map, (B, C, h, w), of normalised images (B, 3, H, W)."""

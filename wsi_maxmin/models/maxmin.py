@@ -42,10 +42,6 @@ class Params(Strict):
     omega: Positive = Field(5.0, description="steepness of the soft mask, Eq. 12")
     background: Literal["sem", "eem", "none"] = Field("sem", description="uncertainty asked of the background")
     background_weight: float = Field(1e-7, ge=0, description="λ of Eq. 7")
-    background_in_norm: bool = Field(
-        True,
-        description="whether X− moves the running batch-norm statistics, which inference never uses on X−",
-    )
     barrier: bool = Field(True, description="absolute size constraint on both regions, Eq. 10 and 11")
     barrier_normalised: bool = Field(False, description="divide region sizes by the number of pixels")
     barrier_t: Positive = 5.0
@@ -106,14 +102,8 @@ class MaxMin(WeakSegmenter):
             cams=cams,
             mask=mask,
             foreground_logits=self._classify(image * mask),
-            background_logits=self._classify_background(image * (1 - mask)) if self.training else None,
+            background_logits=self._classify(image * (1 - mask)) if self.training else None,
         )
-
-    def _classify_background(self, image: Tensor) -> Tensor:
-        if self.params.background_in_norm:
-            return self._classify(image)
-        with self.encoder.statistics_kept():
-            return self._classify(image)
 
     def _classify(self, image: Tensor) -> Tensor:
         scale = self.params.classifier_scale

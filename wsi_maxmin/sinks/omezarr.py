@@ -41,7 +41,7 @@ def write(heatmap: Heatmap, path: Path, *, threshold: float, tissue: TissueMask 
     threshold : float
         The tumour map from which on ``labels/tumour`` is tumour.
     tissue : TissueMask, optional
-        Adds tissue to the labels.
+        Adds tissue to the labels; glass is then never tumour.
     name : str
         Shown by viewers.
     """
@@ -122,13 +122,12 @@ def _label_block(
     block_info: Any = None,
 ) -> npt.NDArray[np.uint8]:
     (top, bottom), (left, right) = block_info[None]["array-location"]
-    labels = np.zeros(tumour.shape, dtype=np.uint8)
-    if tissue is not None:
-        x_l0 = (np.arange(left, right) + 0.5) * downsample
-        y_l0 = (np.arange(top, bottom) + 0.5) * downsample
-        labels[tissue.at(x_l0, y_l0)] = TISSUE
-    labels[tumour >= max(math.ceil(255 * threshold), 1)] = TUMOUR
-    return labels
+    labels = np.where(tumour >= max(math.ceil(255 * threshold), 1), TUMOUR, TISSUE).astype(np.uint8)
+    if tissue is None:
+        return np.where(labels == TUMOUR, labels, 0).astype(np.uint8)
+    x_l0 = (np.arange(left, right) + 0.5) * downsample
+    y_l0 = (np.arange(top, bottom) + 0.5) * downsample
+    return np.where(tissue.at(x_l0, y_l0), labels, 0).astype(np.uint8)
 
 
 def _pyramid(group: zarr.Group, image: zarr.Array, levels: int, reduce: Reduce) -> None:

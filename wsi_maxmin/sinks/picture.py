@@ -9,7 +9,7 @@ import numpy.typing as npt
 import zarr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from shapely.geometry.base import BaseGeometry
 
@@ -20,7 +20,7 @@ from wsi_maxmin.readers import Reader
 PANEL_PX = 1100
 _DPI = 150
 _MARGIN = 0.03
-_STRONGEST = 0.75
+_OPACITY = ((0, 0), (0.498, 0.2), (0.502, 0.45), (1, 0.75))
 _BAR_STEPS = (1, 2, 5)
 
 
@@ -36,7 +36,9 @@ def write(
     channel: str = "tumour",
     outline: BaseGeometry | None = None,
 ) -> None:
-    """Draw the slide, and beside it the slide with the map over it, contours at the threshold, colour and scale bar.
+    """Draw the slide, and beside it the slide with the map over its tissue, contours at the threshold and scale bar.
+
+    The colours turn at the threshold, so pictures of one model can be compared.
 
     Parameters
     ----------
@@ -69,15 +71,17 @@ def write(
         axes.set_axis_off()
         if outline is not None:
             _draw_outline(axes, outline)
-    image = right.imshow(values, extent=extent, cmap=_transparent("viridis"), vmin=0, vmax=1, interpolation="bilinear")
-    if values.min() < threshold <= values.max():
+    norm = TwoSlopeNorm(vcenter=min(max(threshold, 0.01), 0.99), vmin=0, vmax=1)
+    image = right.imshow(values, extent=extent, cmap=_transparent("viridis"), norm=norm, interpolation="nearest")
+    if np.nanmin(values, initial=1) < threshold <= np.nanmax(values, initial=0):
         right.contour(values, [threshold], colors="black", linewidths=0.8, extent=extent, origin="upper")
     for axes in (left, right):
         axes.set(xlim=(box.x, box.right), ylim=(box.bottom, box.y))
         _draw_scale_bar(axes, box, georef.slide_mpp)
     left.set_title(title, loc="left", fontsize=11)
     right.set_title(f"{channel} map, contour at {threshold:g}" + _legend(outline), loc="left", fontsize=11)
-    figure.colorbar(image, ax=right, label=channel, fraction=0.045, pad=0.02)
+    bar = figure.colorbar(image, ax=right, label=channel, fraction=0.045, pad=0.02)
+    bar.set_ticks(sorted({0.0, threshold, 0.5, 1.0}))
     FigureCanvasAgg(figure)
     figure.savefig(path)
 
@@ -85,20 +89,23 @@ def write(
 def _map_for(
     store: Path, georef: Georef, channel: str, downsample: float
 ) -> tuple[npt.NDArray[np.float32], tuple[float, float, float, float]]:
-    """Return the coarsest level not coarser than the picture, and the level-0 rectangle that it spans."""
+    """Return the coarsest level not coarser than the picture, NaN on glass, and the level-0 rectangle it spans."""
     group = zarr.open_group(store, mode="r")
     labels = [entry["label"] for entry in dict(group.attrs)["omero"]["channels"]]
     levels = len(dict(group.attrs)["multiscales"][0]["datasets"])
     level = min(max(math.floor(math.log2(max(downsample / georef.downsample, 1))), 0), levels - 1)
     values: npt.NDArray[np.float32] = np.divide(group[str(level)][labels.index(channel)], 255, dtype=np.float32)
+    values[group[f"labels/tumour/{level}"][:] == 0] = np.nan
     pixel = georef.downsample * 2**level
     return values, (0.0, float(values.shape[1] * pixel), float(values.shape[0] * pixel), 0.0)
 
 
 def _transparent(name: str) -> ListedColormap:
-    """Return a colour map that is invisible at 0."""
-    colors = matplotlib.colormaps[name](np.linspace(0, 1, 256))
-    colors[:, 3] = _STRONGEST * np.linspace(0, 1, 256) ** 0.7
+    """Return a colour map that is invisible at 0, faint below its middle and strong above."""
+    position = np.linspace(0, 1, 256)
+    colors = matplotlib.colormaps[name](position)
+    places, opacities = np.array(_OPACITY).T
+    colors[:, 3] = np.interp(position, places, opacities)
     return ListedColormap(colors)
 
 
