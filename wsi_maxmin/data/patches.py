@@ -27,7 +27,7 @@ def read(root: Path, config: DataConfig, split: Split) -> list[Sample]:
             mask=root / row.mask_path if row.mask_path else None,
             label=class_index(row.label, config.classes, row.patch_id),
             group=row.patient_id,
-            background_only=row.tumour_fraction == 0,
+            background_only=not row.mask_path and row.tumour_fraction == 0,
         )
         for row in table.itertuples()
     ]
