@@ -53,6 +53,11 @@ def test_a_slide_full_of_tissue_is_tissue_to_its_edges(stained: Paint) -> None:
     assert not found.mask[152:].any()
 
 
+def test_the_texture_of_a_slide_that_is_all_tissue_is_not_split(stained: Paint) -> None:
+    """A bare Otsu would call half of it glass, in specks that are then dropped."""
+    assert tissue_of(stained(1600, 1600, (0, 0, 1600, 1600)), mpp=0.25).mask.all()
+
+
 def test_a_dark_frame_is_not_tissue(stained: Paint) -> None:
     pixels = stained(200, 160, (60, 60, 60, 60))
     pixels[:20] = pixels[:, :20] = 12
