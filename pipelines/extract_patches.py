@@ -1,5 +1,6 @@
 """Cut the tissue of slides into labelled patches with masks."""
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -95,23 +96,26 @@ def extract_patches(
     values = {
         **asdict(settings),
         "groups": [list(group) for group in settings.groups],
-        "annotations": str(annotations.resolve()) if annotations is not None else None,
+        "command": "extract-patches",
     }
     with locked(out):
-        if claim(out, values, existing):
+        if claim(out, values, existing, may_change=("groups", "slide_mpp")) and any(map(Path.exists, named.values())):
             _clear(out)
         (out / _PARTS).mkdir(exist_ok=True)
 
         def work(slide_id: str, path: Path) -> Status:
             part = out / _PARTS / f"{slide_id}.parquet"
             with open_slide(path, slide_mpp=settings.slide_mpp, slide_id=slide_id) as slide:
-                if part.is_file():
-                    same_slide(slide_id, read_patch_table(part).facts["slide"], slide.fingerprint())
-                    return "skipped"
                 xml = find_annotation(annotations, slide_id) if annotations is not None else None
+                inputs = {**slide.fingerprint(), "annotation": _digest(xml)}
+                if part.is_file():
+                    same_slide(slide_id, read_patch_table(part).facts["slide"], inputs)
+                    return "skipped"
+                if xml is None:
+                    progress.say(f"{slide_id}: no annotation, so its patches are unlabelled")
                 annotation = read_asap_xml(xml, dict(settings.groups)) if xml is not None else None
                 rows = _cut(slide, annotation, out, settings, workers, progress)
-                write_patch_table(part, PatchTable(rows=rows, facts={"slide": slide.fingerprint()}))
+                write_patch_table(part, PatchTable(rows=rows, facts={"slide": inputs}))
             return "done"
 
         result = run_cohort(named, work, out=out, settings=values, progress=progress)
@@ -131,8 +135,23 @@ def _gather(out: Path, settings: Mapping[str, Any]) -> None:
     if parts:
         rows = pd.concat([part.rows for part in parts.values()], ignore_index=True)
         facts = {"settings": settings, "slides": {name: part.facts["slide"] for name, part in parts.items()}}
-        rows = rows.sort_values(["slide_id", "y", "x"], ignore_index=True)
+        rows = _keep_edits(rows.sort_values(["slide_id", "y", "x"], ignore_index=True), out / TABLE_NAME)
         write_patch_table(out / TABLE_NAME, PatchTable(rows=rows, facts=facts))
+
+
+def _keep_edits(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
+    """Carry over what people fill in by hand, patients and splits, from the table that a resumed run replaces."""
+    if not table.is_file():
+        return rows
+    edited = read_patch_table(table).rows.set_index("patch_id")[["patient_id", "split"]]
+    edited = edited.reindex(rows["patch_id"])
+    for column in edited:
+        rows[column] = edited[column].fillna(rows.set_index("patch_id")[column]).to_numpy()
+    return rows
+
+
+def _digest(xml: Path | None) -> str | None:
+    return None if xml is None or not xml.is_file() else hashlib.sha256(xml.read_bytes()).hexdigest()[:16]
 
 
 def _cut(
@@ -154,7 +173,7 @@ def _cut(
         stride_px=settings.stride_px,
         min_tissue=settings.min_tissue,
     )
-    progress.say(f"{slide_id}: {len(grid)} patches of {grid.describe_mpp(settings.mpp)}")
+    progress.say(f"{slide_id}: {len(grid)} patches of {grid.describe_mpp(settings.mpp)}{slide.info.mpp_note()}")
     for folder in (_IMAGES, _MASKS):
         (out / folder / slide_id).mkdir(parents=True, exist_ok=True)
     cutter = _Cutter(slide=slide, annotation=annotation, tissue=tissue, grid=grid, out=out, settings=settings)

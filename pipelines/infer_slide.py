@@ -1,5 +1,6 @@
 """Run a model over slides: tile maps, stitched heatmap, table of tiles, picture."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from wsi_maxmin.assets import find_model
+from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint
 from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide, unique_slide_ids
 from wsi_maxmin.device import pick_device
@@ -99,18 +101,19 @@ def infer_slide(
     where = pick_device(device)
     checkpoint = load_checkpoint(find_model(settings.model))
     model = checkpoint.build().on(where)
+    blends.load(settings.blend)
     # The same model by another path is the same model.
-    values = {**asdict(settings), "model": checkpoint.fingerprint()}
+    values = {"command": "infer-slide", **asdict(settings), "model": checkpoint.fingerprint()}
     with locked(out):
-        claim(out, values, existing)
+        claim(out, values, existing, may_change=("blend", "slide_mpp"))
 
         def work(slide_id: str, path: Path) -> Status:
             folder = out / slide_id
-            if existing == "overwrite":
-                _clear(folder)
-            earlier = read_json(folder / RUN_FILE) or {}
             with open_slide(path, slide_mpp=settings.slide_mpp, slide_id=slide_id) as slide:
-                if earlier.get("status") == "done":
+                if existing == "overwrite":
+                    _clear(folder)
+                earlier = read_json(folder / RUN_FILE) or {}
+                if earlier.get("status") == "done" and _same(earlier["settings"], values):
                     same_slide(slide_id, earlier["slide"], slide.fingerprint())
                     return "skipped"
                 _infer(slide, checkpoint, model, folder, values, where, batch_size, readers, progress)
@@ -131,6 +134,11 @@ def slide_result(out: Path, slide_id: str) -> SlideResult:
     if facts is None or facts.get("status") != "done":
         raise InputError(f"{slide_id} has no finished result", got=out / slide_id, remedy="see run.json")
     return SlideResult(folder=out / slide_id, facts=facts)
+
+
+def _same(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Say whether a finished slide has what is asked for; a --slide-mpp for others does not undo it."""
+    return {**before, "slide_mpp": None} == {**now, "slide_mpp": None}
 
 
 def _clear(folder: Path) -> None:
@@ -165,8 +173,9 @@ def _infer(
         stride_px=overlap_to_stride(tile_px, settings["overlap"]),
         min_tissue=settings["min_tissue"],
     )
-    progress.say(f"{name}: {len(grid)} tiles of {grid.describe_mpp(checkpoint.config.slide.mpp)}, on {device}")
-    maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(checkpoint, grid))
+    mpp = grid.describe_mpp(checkpoint.config.slide.mpp) + slide.info.mpp_note()
+    progress.say(f"{name}: {len(grid)} tiles of {mpp}, on {device}")
+    maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(checkpoint, grid, slide))
     missing = sum(len(chunk) for chunk in maps.todo())
     with progress.track(name, len(grid), unit="tile", done=len(grid) - missing) as advance:
         run_tiles(
@@ -184,7 +193,9 @@ def _infer(
     with watch.stage("stitch and write"):
         heatmap = stitch(maps, blend=settings["blend"], georef=georef)
         omezarr.write(heatmap, folder / HEATMAP, threshold=threshold, tissue=tissue, name=name)
-    tile_table(maps).to_parquet(folder / TILES, index=False)
+    partial = folder / f".{TILES}.partial"
+    tile_table(maps).to_parquet(partial, index=False)
+    partial.replace(folder / TILES)
     with watch.stage("picture"):
         picture.write(
             slide,
@@ -214,13 +225,14 @@ def _infer(
     progress.say(_where_time_went(name, watch, missing))
 
 
-def _map_spec(checkpoint: Checkpoint, grid: TileGrid) -> MapSpec:
+def _map_spec(checkpoint: Checkpoint, grid: TileGrid, slide: Reader) -> MapSpec:
     return MapSpec(
         downsample=map_downsample(grid.tile_px),
         class_names=checkpoint.config.data.classes,
         positive_class=checkpoint.config.data.positive,
         threshold=checkpoint.config.slide.threshold,
         model=checkpoint.fingerprint(),
+        slide=json.dumps(slide.fingerprint(), sort_keys=True),
     )
 
 

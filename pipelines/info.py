@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from wsi_maxmin.errors import SlideError
 from wsi_maxmin.readers import open_slide
 from wsi_maxmin.tissue import find_tissue
 
@@ -26,9 +27,10 @@ def slide_facts(path: Path, *, slide_mpp: float | None = None) -> dict[str, Any]
             "mpp": info.mpp,
             "level_downsamples": [round(value, 4) for value in info.level_downsamples],
         }
-        if info.mpp is None:
-            return {**facts, "remedy": "mpp is missing: pass --slide-mpp, such as --slide-mpp 0.25"}
-        mpp = info.require_mpp()
+        try:
+            mpp = info.require_mpp()
+        except SlideError as error:
+            return {**facts, "remedy": str(error)}
         tissue = float(find_tissue(slide).mask.mean())
         area_mm2 = tissue * width * height * mpp**2 / 1e6
         size_mm = [round(width * mpp / 1000, 3), round(height * mpp / 1000, 3)]

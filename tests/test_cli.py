@@ -72,7 +72,7 @@ def test_what_is_not_a_slide_is_one_line_and_code_2(run, tmp_path, tiny_model, c
     options = [] if command == "info" else ["--out", tmp_path / "out"]
     options += ["--model", tiny_model] if command == "infer-slide" else []
     error = run(command, path, *options, code=2).stderr.strip().splitlines()
-    assert sum(line.startswith("error: ") for line in error) == 1
+    assert [line.startswith("error: ") for line in error] == [True]
     assert says in error[-1]
     assert name in error[-1]
 
@@ -85,6 +85,16 @@ def test_a_slide_without_mpp_is_refused_with_the_remedy_and_runs_with_it(
     assert "--slide-mpp" in run("infer-slide", *common, code=2).stderr
     run("infer-slide", *common, "--slide-mpp", 0.25, "--overwrite")
     assert zarr.open_group(tmp_path / "out" / "s" / "heatmap.ome.zarr", mode="r")["0"].shape == (4, 63, 75)
+
+
+def test_a_slide_mpp_that_contradicts_the_file_is_said_aloud(run, tmp_path, tissue_slide):
+    error = run("extract-patches", tissue_slide, "--out", tmp_path / "out", "--slide-mpp", 0.5).stderr
+    assert "WARNING: the file says 0.25 µm, --slide-mpp overrules it" in error
+
+
+def test_an_out_that_is_a_file_is_one_line_and_code_2(run, tmp_path, tissue_slide):
+    (tmp_path / "file").touch()
+    assert run("extract-patches", tissue_slide, "--out", tmp_path / "file", code=2).stderr.startswith("error: ")
 
 
 def test_extract_patches_writes_what_training_reads(run, tmp_path, tissue_slide):

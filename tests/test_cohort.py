@@ -12,6 +12,7 @@ import pytest
 from wsi_maxmin.cohort import CohortResult, Existing, Outcome, Status, claim, locked, run_cohort, unique_slide_ids
 from wsi_maxmin.errors import InputError, OutputExistsError, SlideError
 from wsi_maxmin.progress import Quiet
+from wsi_maxmin.runinfo import write_json
 
 SLIDES = {name: Path(f"{name}.tif") for name in ("a", "b", "c")}
 
@@ -107,10 +108,41 @@ def test_a_slide_is_called_by_its_stem_and_by_its_folder_too_where_two_clash() -
     assert unique_slide_ids(paths) == {"x_one": paths[0], "two": paths[1], "y_one": paths[2]}
 
 
-@pytest.mark.parametrize("paths", [["x/a.tif", "x/a.svs"], ["x/a.tif", "x/a.tif"], ["x/a.tif", "y/a.tif", "x_a.tif"]])
-def test_slides_that_remain_alike_are_both_named(paths: list[str]) -> None:
-    with pytest.raises(InputError, match=r"two slides have the same name; got x/a\.tif and .*; rename one"):
-        unique_slide_ids([Path(path) for path in paths])
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["x/a.tif", "x/a.svs"], ["x_a", "x_a_svs"]),
+        (["x/a.tif", "x/a.tif"], ["a"]),
+        (["x/a.tif", "y/a.tif", "x_a.tif"], ["x_a", "y_a", "x_a_tif"]),
+    ],
+)
+def test_slides_whose_folders_do_not_tell_them_apart_get_their_suffix_and_repeated_ones_count_once(
+    paths: list[str], names: list[str]
+) -> None:
+    assert list(unique_slide_ids([Path(path) for path in paths])) == names
+
+
+def test_slides_that_remain_alike_are_both_named() -> None:
+    paths = [Path("x/a.tif"), Path("p/x/a.tif"), Path("q/x/a.tif")]
+    with pytest.raises(InputError, match=r"two slides have the same name; got p/x/a\.tif and q/x/a\.tif; rename one"):
+        unique_slide_ids(paths)
+
+
+@pytest.mark.parametrize("existing", ["resume", "overwrite"])
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, existing: Existing) -> None:
+    (tmp_path / "precious.png").touch()
+    with pytest.raises(OutputExistsError, match=r"no run of this; use another folder; nothing was deleted"):
+        claim(tmp_path, {"command": "this"}, existing)
+    write_json(tmp_path / "run.json", {"settings": {"command": "that"}})
+    with pytest.raises(OutputExistsError, match="no run of this"):
+        claim(tmp_path, {"command": "this"}, existing)
+
+
+def test_a_resumed_run_may_differ_only_where_it_is_said(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"settings": {"command": "this", "mpp": None, "px": 1}})
+    assert not claim(tmp_path, {"command": "this", "mpp": 0.25, "px": 1}, "resume", may_change=("mpp",))
+    with pytest.raises(InputError, match=r"got mpp = 0\.25; expected None"):
+        claim(tmp_path, {"command": "this", "mpp": 0.25, "px": 1}, "resume")
 
 
 def test_a_cohort_of_no_slides_is_refused() -> None:

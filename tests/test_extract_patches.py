@@ -12,7 +12,7 @@ from PIL import Image
 from wsi_maxmin.annotations import read_asap_xml
 from wsi_maxmin.errors import InputError, OutputExistsError
 from wsi_maxmin.geometry import Box
-from wsi_maxmin.patches import PatchTable, read_patch_table
+from wsi_maxmin.patches import PatchTable, read_patch_table, write_patch_table
 from wsi_maxmin.pipelines.extract_patches import ExtractSettings, extract_patches
 from wsi_maxmin.progress import Quiet
 from wsi_maxmin.readers import open_slide
@@ -154,7 +154,9 @@ def test_facts_hold_settings_and_fingerprints_and_no_times(make_slide: Callable[
     extract_patches([path], tmp_path / "out", settings=SMALL)
     facts = table(tmp_path / "out").facts
     assert facts["settings"]["patch_px"] == 64
-    assert facts["slides"] == {"one": {"file": "one.tif", "bytes": path.stat().st_size, "size_px": [512, 384]}}
+    assert facts["slides"] == {
+        "one": {"file": "one.tif", "bytes": path.stat().st_size, "size_px": [512, 384], "annotation": None}
+    }
     assert set(facts) == {"settings", "slides"}
 
 
@@ -247,6 +249,43 @@ def test_overwrite_replaces_what_a_run_wrote_and_nothing_else(make_slide: Callab
     assert set(table(out).rows["slide_id"]) == {"two"}
     assert not (out / "images" / "one").exists()
     assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_resume_keeps_patients_and_splits_that_were_filled_in_by_hand(
+    make_slide: Callable[..., Path], tmp_path: Path
+) -> None:
+    out, one = tmp_path / "out", make_slide("one", TISSUE)
+    extract_patches([one], out, settings=SMALL)
+    edited = table(out)
+    edited.rows["patient_id"], edited.rows["split"] = "P1", "train"
+    write_patch_table(out / "patches.parquet", edited)
+    extract_patches([one, make_slide("two", TISSUE)], out, settings=SMALL, existing="resume")
+    rows = table(out).rows.set_index("slide_id")
+    assert set(rows.loc["one", "patient_id"]) == {"P1"}
+    assert set(rows.loc["one", "split"]) == {"train"}
+    assert set(rows.loc["two", "patient_id"]) == {"two"}
+    assert set(rows.loc["two", "split"]) == {""}
+
+
+def test_an_annotation_that_came_or_changed_after_a_slide_was_done_is_not_passed_over(
+    make_slide: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "xml"
+    folder.mkdir()
+    arguments = {"annotations": folder, "settings": SMALL}
+    extract_patches([make_slide("one", TISSUE)], tmp_path / "out", **arguments)
+    outline(folder / "one.xml", 128, 64, 64, 64)
+    result = extract_patches([tmp_path / "one.tif"], tmp_path / "out", existing="resume", **arguments)
+    assert result.outcomes[0].status == "failed"
+    assert "is done, but from another file" in result.outcomes[0].why
+
+
+def test_an_overwrite_that_finds_no_slide_deletes_nothing(make_slide: Callable[..., Path], tmp_path: Path) -> None:
+    extract_patches([make_slide("one", TISSUE)], tmp_path / "out", settings=SMALL)
+    before = contents(tmp_path / "out")
+    result = extract_patches([tmp_path / "nope.tif"], tmp_path / "out", settings=SMALL, existing="overwrite")
+    assert result.exit_code == 2
+    assert contents(tmp_path / "out") == before
 
 
 def test_a_slide_of_glass_is_done_and_has_no_rows(make_slide: Callable[..., Path], tmp_path: Path) -> None:

@@ -77,6 +77,41 @@ def test_other_settings_are_not_mixed_into_a_run(tmp_path, tissue_slide, setting
         )
 
 
+def test_a_slide_left_by_an_interrupted_overwrite_is_done_again(tmp_path, tissue_slide, settings, tiny_model):
+    other = tissue_slide.with_name("other.tif")
+    other.write_bytes(tissue_slide.read_bytes())
+    quarter = InferSettings(model=str(tiny_model), overlap=0.25)
+    infer_slide([tissue_slide, other], tmp_path / "out", settings=settings)
+    infer_slide([tissue_slide], tmp_path / "out", settings=quarter, existing="overwrite")
+    result = infer_slide([tissue_slide, other], tmp_path / "out", settings=quarter, existing="resume")
+    assert [outcome.status for outcome in result.outcomes] == ["skipped", "done"]
+    assert slide_result(tmp_path / "out", "other").facts["settings"]["overlap"] == 0.25
+
+
+def test_tile_maps_of_another_file_of_the_same_name_are_not_taken_over(tmp_path, tissue_slide, settings):
+    infer_slide([tissue_slide], tmp_path / "out", settings=settings)
+    (tmp_path / "out" / "slide" / "run.json").unlink()
+    with tissue_slide.open("ab") as file:
+        file.write(b"other")
+    infer_slide([tissue_slide], tmp_path / "out", settings=settings, existing="resume")
+    facts = slide_result(tmp_path / "out", "slide").facts
+    assert facts["tiles_run"] == facts["tiles"] > 0
+
+
+def test_another_blend_is_stitched_again_without_a_forward_pass(tmp_path, tissue_slide, settings, tiny_model):
+    infer_slide([tissue_slide], tmp_path / "out", settings=settings)
+    mean = InferSettings(model=str(tiny_model), blend="mean")
+    infer_slide([tissue_slide], tmp_path / "out", settings=mean, existing="resume")
+    facts = slide_result(tmp_path / "out", "slide").facts
+    assert (facts["tiles_run"], facts["settings"]["blend"]) == (0, "mean")
+
+
+def test_an_unknown_blend_is_refused_before_any_tile_is_run(tmp_path, tissue_slide, tiny_model):
+    with pytest.raises(InputError, match="unknown blend; got 'nonsense'; expected one of hann, mean"):
+        infer_slide([tissue_slide], tmp_path / "out", settings=InferSettings(model=str(tiny_model), blend="nonsense"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_bad_slide_does_not_stop_the_others(tmp_path, tissue_slide, settings):
     bad = tmp_path / "bad.svs"
     bad.write_text("not a slide")

@@ -14,7 +14,9 @@ from wsi_maxmin.tilemaps import MapSpec, TileMaps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
-SPEC = MapSpec(downsample=8, class_names=("normal", "tumor"), positive_class="tumor", threshold=0.5, model="m")
+SPEC = MapSpec(
+    downsample=8, class_names=("normal", "tumor"), positive_class="tumor", threshold=0.5, model="m", slide="f"
+)
 
 
 class Broken(MemoryReader):

@@ -4,12 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wsi_maxmin.errors import InputError
 from wsi_maxmin.grids import Georef, TileGrid, grid_shape
 from wsi_maxmin.stitching import resampling_matrix, stitch
 from wsi_maxmin.tilemaps import MapSpec, TileMaps
 
 MAP = 8
-SPEC = MapSpec(downsample=MAP, class_names=("normal", "tumor"), positive_class="tumor", threshold=0.5, model="m")
+SPEC = MapSpec(
+    downsample=MAP, class_names=("normal", "tumor"), positive_class="tumor", threshold=0.5, model="m", slide="f"
+)
 
 
 def grid_over(size_px, tile_px, stride_px, *, slide_mpp=0.25, mpp=None, keep=None):
@@ -117,6 +120,12 @@ def test_pixels_without_a_tile_are_nan_and_not_covered(tmp_path):
     assert np.isnan(stitched[:3, :, 32:]).all()
     assert (stitched[3, :, 32:] == 0).all()
     np.testing.assert_array_equal(stitched[0, :, :32], 1)
+
+
+def test_incomplete_tile_maps_are_refused(tmp_path):
+    maps = TileMaps.create(tmp_path / "t.zarr", grid_over((256, 256), 128, 128), SPEC)
+    with pytest.raises(InputError, match=r"not complete; got .*; finish them with infer-slide --resume"):
+        stitch(maps)
 
 
 def test_a_slide_without_kept_tiles_gives_an_empty_map(tmp_path):

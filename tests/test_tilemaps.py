@@ -13,7 +13,9 @@ from wsi_maxmin.tilemaps import (
     uncertainty,
 )
 
-SPEC = MapSpec(downsample=8, class_names=("normal", "tumor"), positive_class="tumor", threshold=0.5, model="m")
+SPEC = MapSpec(
+    downsample=8, class_names=("normal", "tumor"), positive_class="tumor", threshold=0.5, model="m", slide="f"
+)
 
 
 def make_grid(rows=10, columns=10, tile=32):
@@ -79,7 +81,7 @@ def test_a_grid_without_tiles_is_complete_at_once(tmp_path):
 
 
 def test_a_method_without_classes_has_no_posterior(tmp_path):
-    spec = MapSpec(downsample=8, class_names=(), positive_class="", threshold=0.5, model="m")
+    spec = MapSpec(downsample=8, class_names=(), positive_class="", threshold=0.5, model="m", slide="f")
     maps = TileMaps.create(tmp_path / "t.zarr", make_grid(1, 2), spec)
     maps.write(range(2), np.ones((2, 1, 4, 4), dtype="f2"), np.empty((2, 0)))
     assert maps.posterior() is None

@@ -58,6 +58,15 @@ def test_the_texture_of_a_slide_that_is_all_tissue_is_not_split(stained: Paint) 
     assert tissue_of(stained(1600, 1600, (0, 0, 1600, 1600)), mpp=0.25).mask.all()
 
 
+def test_a_bay_of_glass_at_the_slides_edge_is_no_hole(stained: Paint) -> None:
+    pixels = stained(200, 160, (0, 0, 200, 160))
+    pixels[150:, 190:] = 245
+    pixels[60:64, 60:64] = 245
+    found = tissue_of(pixels, closing_um=0.0).mask
+    assert not found[155:, 195:].any()
+    assert found[60:64, 60:64].all()
+
+
 def test_a_dark_frame_is_not_tissue(stained: Paint) -> None:
     pixels = stained(200, 160, (60, 60, 60, 60))
     pixels[:20] = pixels[:, :20] = 12

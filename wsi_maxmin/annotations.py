@@ -169,21 +169,27 @@ def _polygons(ring: npt.NDArray[np.float64]) -> list[Polygon]:
     polygon: BaseGeometry = Polygon(ring)
     if not polygon.is_valid:
         polygon = shapely.make_valid(polygon)
-    parts = getattr(polygon, "geoms", [polygon])
+    return _flat(polygon)
+
+
+def _flat(geometry: BaseGeometry) -> list[Polygon]:
+    """Return the polygons with area of any geometry."""
+    parts = getattr(geometry, "geoms", [geometry])
     flat = [piece for part in parts for piece in (part.geoms if isinstance(part, MultiPolygon) else [part])]
     return [piece for piece in flat if isinstance(piece, Polygon) and piece.area > 0]
 
 
 def _rasterise(polygons: Sequence[Polygon], box: Box, width: int, height: int) -> npt.NDArray[np.bool_]:
     mask = np.zeros((height, width), dtype=np.bool_)
-    window = shapely.box(box.x, box.y, box.right, box.bottom)
+    margin_x, margin_y = 2 * box.width / width, 2 * box.height / height
+    # Only what lies in the box is filled: an outline of 20,000 vertices costs each box its own few.
+    window = shapely.box(box.x - margin_x, box.y - margin_y, box.right + margin_x, box.bottom + margin_y)
     for polygon in polygons:
-        if not polygon.intersects(window):
-            continue
-        filled = _fill(np.asarray(polygon.exterior.coords), box, width, height)
-        for hole in polygon.interiors:
-            filled &= ~_fill(np.asarray(hole.coords), box, width, height)
-        mask |= filled
+        for piece in _flat(polygon.intersection(window)):
+            filled = _fill(np.asarray(piece.exterior.coords), box, width, height)
+            for hole in piece.interiors:
+                filled &= ~_fill(np.asarray(hole.coords), box, width, height)
+            mask |= filled
     return mask
 
 

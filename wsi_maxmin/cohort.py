@@ -63,7 +63,7 @@ class CohortResult:
 
 
 def unique_slide_ids(paths: Sequence[Path]) -> dict[str, Path]:
-    """Name each slide by its file's stem, with its folder in front where two would clash.
+    """Name each slide by its file's stem, with its folder in front where two would clash; a repeated file counts once.
 
     Raises
     ------
@@ -72,10 +72,13 @@ def unique_slide_ids(paths: Sequence[Path]) -> dict[str, Path]:
     """
     if not paths:
         raise InputError("no slide given", expected="at least one slide file")
-    counts = Counter(path.stem for path in paths)
+    distinct = list({path.resolve(): path for path in paths}.values())
+    counts = Counter(path.stem for path in distinct)
     named: dict[str, Path] = {}
-    for path in paths:
+    for path in distinct:
         slide_id = path.stem if counts[path.stem] == 1 else f"{path.resolve().parent.name}_{path.stem}"
+        if slide_id in named:
+            slide_id += path.suffix.replace(".", "_")
         if slide_id in named:
             raise InputError("two slides have the same name", got=f"{named[slide_id]} and {path}", remedy="rename one")
         named[slide_id] = path
@@ -94,19 +97,36 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def claim(folder: Path, settings: Mapping[str, Any], existing: Existing) -> bool:
+def claim(folder: Path, settings: Mapping[str, Any], existing: Existing, *, may_change: Sequence[str] = ()) -> bool:
     """Decide what a run does with a folder that may hold an earlier one; say whether to start it afresh.
+
+    Parameters
+    ----------
+    folder : Path
+    settings : mapping
+        What decides the results; its ``command`` tells runs of different commands apart.
+    existing : {"refuse", "resume", "overwrite"}
+    may_change : sequence of str
+        Settings in which a resumed run may differ.
 
     Raises
     ------
     OutputExistsError
-        If an earlier run is there and neither resume nor overwrite was asked for.
+        If an earlier run is there and neither resume nor overwrite was asked for, or the files are not of this command.
     InputError
         If it is to be resumed with other settings.
     """
     earlier = read_json(folder / RUN_FILE)
     present = earlier is not None or (folder.is_dir() and any(path.name != _LOCK for path in folder.iterdir()))
-    if not present or existing == "overwrite":
+    if not present:
+        return True
+    before = (earlier or {}).get("settings", {})
+    if existing != "refuse" and before.get("command") != settings.get("command"):
+        raise OutputExistsError(
+            f"{folder} is not empty and holds no run of {settings.get('command')}",
+            remedy="use another folder; nothing was deleted",
+        )
+    if existing == "overwrite":
         return True
     if existing == "refuse":
         raise OutputExistsError(
@@ -114,13 +134,8 @@ def claim(folder: Path, settings: Mapping[str, Any], existing: Existing) -> bool
             got=None if earlier is None else f"status {earlier.get('status')}",
             remedy="--resume continues it, --overwrite replaces it",
         )
-    if earlier is None:
-        raise InputError(
-            f"{folder} is not empty and holds no run to resume",
-            remedy="use another folder, or --overwrite to write into it",
-        )
-    before = earlier.get("settings", {})
-    if changed := sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key)):
+    keys = sorted({*before, *settings} - set(may_change))
+    if changed := [key for key in keys if before.get(key) != settings.get(key)]:
         key = changed[0]
         raise InputError(
             f"{folder} was started with other settings",
@@ -171,7 +186,7 @@ def run_cohort(
     try:
         for slide_id, path in slides.items():
             outcomes.append(_attempt(slide_id, path, work))
-            if outcomes[-1].status == "failed":
+            if outcomes[-1].status == "failed" and len(slides) > 1:
                 progress.say(f"{slide_id}: failed: {outcomes[-1].why}")
             write_json(out / RUN_FILE, {"status": "running", **facts, "slides": [asdict(o) for o in outcomes]})
         status = "failed" if any(outcome.status == "failed" for outcome in outcomes) else "done"

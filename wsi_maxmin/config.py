@@ -109,7 +109,7 @@ class TissueConfig(Strict):
 
     overview_mpp: Positive = Field(8.0, description="µm per pixel of the overview")
     closing_um: float = Field(16.0, ge=0, description="radius of the closing")
-    smallest_hole_um2: float = Field(20_000.0, ge=0, description="smaller holes are filled")
+    smallest_hole_um2: float = Field(5_000.0, ge=0, description="smaller holes are filled")
     smallest_speck_um2: float = Field(5_000.0, ge=0, description="smaller pieces are dropped")
 
 

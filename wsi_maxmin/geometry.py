@@ -63,6 +63,8 @@ class SlideInfo:
         Level-0 pixels per pixel of each level; see `nominal_downsample`.
     reader : str
         Name of the reader that opened it.
+    file_mpp : float or None
+        What the file itself says, where `mpp` was given by the user.
     """
 
     slide_id: str
@@ -71,6 +73,13 @@ class SlideInfo:
     mpp: float | None
     level_downsamples: tuple[float, ...]
     reader: str
+    file_mpp: float | None = None
+
+    def mpp_note(self) -> str:
+        """Return a warning where the user's µm per pixel contradicts the file's, else nothing."""
+        if self.mpp is None or self.file_mpp is None or abs(self.file_mpp / self.mpp - 1) <= MPP_TOLERANCE:
+            return ""
+        return f"; WARNING: the file says {self.file_mpp:.4g} µm, --slide-mpp overrules it"
 
     def require_mpp(self) -> float:
         """Return the slide's µm per pixel.

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_maxmin.blends import plugins as blends
+from wsi_maxmin.errors import InputError
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.tilemaps import TileMaps, uncertainty
 
@@ -56,7 +57,16 @@ def stitch(maps: TileMaps, *, blend: str = "hann", georef: Georef | None = None,
         Channels ``tumour`` (posterior of the positive class × soft mask), ``probability`` (that posterior),
         ``uncertainty`` (entropy of the posterior / log K) and ``coverage``; a method without classes gives ``tumour``
         (its mask) and ``coverage``.
+
+    Raises
+    ------
+    InputError
+        If a tile is not done, or there is no such blend.
     """
+    if not maps.complete:
+        raise InputError(
+            "the tile maps are not complete", got=maps.path, remedy="finish them with infer-slide --resume"
+        )
     georef = georef or Georef.for_display(maps.grid.slide_size_px, maps.grid.slide_mpp)
     gather = Gather.of(maps, blend, georef)
     rows, columns = georef.shape
@@ -83,7 +93,7 @@ class Gather:
     scores : (N, 2) float64
         Posterior of the positive class and uncertainty of each tile; (N, 0) for a method without classes.
     lookup : (rows, columns) int32
-        Position of each grid cell in ``keep``, −1 where it is not kept or not done.
+        Position of each grid cell in ``keep``, −1 where it is not kept.
     """
 
     maps: TileMaps

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,8 +31,8 @@ class MapSpec:
     positive_class : str
     threshold : float
         Of the tumour map.
-    model : str
-        Name and fingerprint of the model.
+    model, slide : str
+        Fingerprints of the model and of the slide's file.
     """
 
     downsample: int
@@ -40,6 +40,7 @@ class MapSpec:
     positive_class: str
     threshold: float
     model: str
+    slide: str
 
 
 class TileMaps:
@@ -87,20 +88,14 @@ class TileMaps:
             {
                 "format": FORMAT,
                 "grid": grid_json,
-                "spec": {
-                    "downsample": spec.downsample,
-                    "class_names": list(spec.class_names),
-                    "positive_class": spec.positive_class,
-                    "threshold": spec.threshold,
-                    "model": spec.model,
-                },
+                "spec": {**asdict(spec), "class_names": list(spec.class_names)},
             }
         )
         return cls(path)
 
     @classmethod
     def open_or_create(cls, path: Path, grid: TileGrid, spec: MapSpec) -> Self:
-        """Open the maps of an interrupted run of the same grid and model, else make new ones."""
+        """Open the maps of an interrupted run of the same grid, model and slide, else make new ones."""
         try:
             maps = cls(path)
         except InputError:

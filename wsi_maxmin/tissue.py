@@ -62,7 +62,9 @@ def tissue_of_pixels(pixels: Pixels, mpp: float, config: TissueConfig) -> BoolAr
         padded = np.pad(tissue, radius, mode="edge")
         tissue = ndimage.binary_closing(padded, disk(radius))[radius:-radius, radius:-radius]
     pixel_um2 = mpp**2
-    tissue = remove_small_holes(tissue, max_size=int(config.smallest_hole_um2 / pixel_um2))
+    # With a frame of glass around, a bay of glass at the slide's edge is no hole.
+    framed = remove_small_holes(np.pad(tissue, 1), max_size=int(config.smallest_hole_um2 / pixel_um2))
+    tissue = framed[1:-1, 1:-1]
     cleaned: BoolArray = remove_small_objects(tissue, max_size=int(config.smallest_speck_um2 / pixel_um2))
     return cleaned
 

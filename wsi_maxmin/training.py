@@ -217,6 +217,7 @@ def _resume(
         if name in last.optimizer:
             optimizer.state[parameter]["momentum_buffer"] = last.optimizer[name].to(parameter.device)
     # A run that was stopped between the two writes has logged an epoch that its checkpoint lacks.
-    logged = (out / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
-    (out / METRICS).write_text("".join(logged[: last.epoch]), encoding="utf-8")
+    log = out / METRICS
+    logged = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    log.write_text("".join(logged[: last.epoch]), encoding="utf-8")
     return last.epoch, {"accuracy": last.metrics["best_accuracy"], "epoch": last.metrics["best_epoch"]}

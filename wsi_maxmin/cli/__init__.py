@@ -37,6 +37,11 @@ class LazyGroup(click.Group):
                 raise
             click.echo(f"error: {error}", err=True)
             ctx.exit(1 if isinstance(error, DivergedError) else 2)
+        except OSError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("interrupted; --resume continues", err=True)
             ctx.exit(130)

@@ -41,11 +41,12 @@ def how(existing: str | None) -> Existing:
 
 def finish(result: CohortResult) -> None:
     """Print what became of each slide and exit with the run's code."""
+    if result.exit_code == 2:
+        for outcome in result.outcomes:
+            click.echo(f"error: {outcome.why}", err=True)
+        click.get_current_context().exit(2)
     width = max(len(outcome.slide_id) for outcome in result.outcomes)
     for outcome in result.outcomes:
         seconds = f"{outcome.seconds:8.1f} s" if outcome.status == "done" else ""
         click.echo(f"{outcome.slide_id:{width}}  {outcome.status:8}{seconds}{outcome.why and '  ' + outcome.why}")
-    if result.exit_code == 2:
-        for outcome in result.outcomes:
-            click.echo(f"error: {outcome.why}", err=True)
     click.get_current_context().exit(result.exit_code)

@@ -20,7 +20,7 @@ from wsi_maxmin.cli._options import (
 @slides_argument
 @out_option
 @click.option("--model", default="camelyon16-demo", show_default=True, help="A bundled name, a run folder or a file.")
-@click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 1, max_open=True), help="Of tiles.")
+@click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 0.95), help="Of tiles.")
 @click.option("--blend", default="hann", show_default=True, help="Rule for overlapping tiles.")
 @click.option(
     "--min-tissue",

@@ -44,7 +44,10 @@ def read_csv_rows(path: Path) -> list[list[str]]:
     if not path.is_file():
         raise InputError("no such list of samples", got=path)
     data = path.read_bytes()
-    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    try:
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError("a list of samples cannot be read", got=f"{path} ({error})", expected="UTF-8 text") from None
     rows = csv.reader(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
     return [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
 

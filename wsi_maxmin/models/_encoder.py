@@ -4,7 +4,7 @@ import importlib.util
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import timm
 import torch
@@ -43,9 +43,7 @@ class Encoder(nn.Module):
                 got=config.name,
                 expected="a name of timm.list_models()" + (f", such as {', '.join(close)}" if close else ""),
             )
-        self.body = timm.create_model(
-            config.name, pretrained=config.weights == "hub", num_classes=0, global_pool="", **config.options
-        )
+        self.body = _create(config)
         if config.weights not in ("none", "hub"):
             load_matching(self.body, read_weights(config.weights), source=config.weights)
         self._freeze_norm = config.freeze_norm
@@ -76,6 +74,21 @@ class Encoder(nn.Module):
         height, width = self.body.patch_embed.dynamic_feat_size(tuple(size))
         feature_map: Tensor = tokens[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
         return feature_map
+
+
+def _create(config: EncoderConfig) -> Any:
+    try:
+        return timm.create_model(
+            config.name, pretrained=config.weights == "hub", num_classes=0, global_pool="", **config.options
+        )
+    except Exception as error:  # whatever timm, its hub and the encoder itself may raise
+        raise InputError(
+            f"timm cannot make the encoder {config.name}",
+            got=f"{type(error).__name__}: {error}",
+            remedy="give weights that need no network: --set model.encoder.weights=FILE"
+            if config.weights == "hub"
+            else "check model.encoder.options",
+        ) from error
 
 
 def read_weights(source: str) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from wsi_maxmin.geometry import Box, SlideInfo
 Pixels = npt.NDArray[np.uint8]
 
 _EXACT = 1e-3
-_BAND_PX = 2**26
+_BAND_PX = 2**24
 
 
 class Reader(ABC):
@@ -55,6 +55,21 @@ class Reader(ABC):
         Pixels come from the next finer level, averaged over the area of each output pixel; a box smaller than its
         output is enlarged bilinearly.
         """
+        step = min(box.width / width, box.height / height)
+        own = self.info.level_downsamples[self.level_for(step)]
+        band = max(int(_BAND_PX / (box.width / own) / (box.height / own / height)), 1)
+        if band >= height:
+            return self._read_once(box, width, height)
+        # A slide with one huge level must never lie in memory at once.
+        parts = []
+        for top in range(0, height, band):
+            bottom = min(top + band, height)
+            y, stop = (box.y + round(row * box.height / height) for row in (top, bottom))
+            part = Box(x=box.x, y=y, width=box.width, height=stop - y)
+            parts.append(self._read_once(part, width, bottom - top))
+        return np.concatenate(parts)
+
+    def _read_once(self, box: Box, width: int, height: int) -> Pixels:
         downsample = min(box.width / width, box.height / height)
         level = self.level_for(downsample)
         own = self.info.level_downsamples[level]
@@ -76,17 +91,9 @@ class Reader(ABC):
         return np.asarray(resized)
 
     def overview(self, downsample: float) -> Pixels:
-        """Read the whole slide reduced, in bands: a slide with one huge level never lies in memory at once."""
+        """Read the whole slide, reduced."""
         width, height = self.info.size_px
-        columns, rows = max(round(width / downsample), 1), max(round(height / downsample), 1)
-        own = self.info.level_downsamples[self.level_for(downsample)]
-        band = max(int(_BAND_PX / (width / own) / (height / own / rows)), 1)
-        parts = []
-        for top in range(0, rows, band):
-            bottom = min(top + band, rows)
-            y, stop = round(top * height / rows), round(bottom * height / rows)
-            parts.append(self.read(Box(x=0, y=y, width=width, height=stop - y), columns, bottom - top))
-        return np.concatenate(parts)
+        return self.read(self.info.bounds, max(round(width / downsample), 1), max(round(height / downsample), 1))
 
     def fingerprint(self) -> dict[str, object]:
         """Facts by which a later run recognises the same file."""

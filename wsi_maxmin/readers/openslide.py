@@ -49,7 +49,8 @@ class OpenSlideReader(Reader):
                 slide_id=self._options["slide_id"],
                 path=self._options["path"],
                 size_px=slide.dimensions,
-                mpp=given if given is not None else _mpp(slide, self._options["path"]),
+                mpp=_mpp(slide, self._options["path"]) if given is None else given,
+                file_mpp=None if given is None else _mpp_tag(slide, "x"),
                 level_downsamples=tuple(_downsample(slide, level) for level in range(slide.level_count)),
                 reader="openslide",
             )
@@ -109,10 +110,16 @@ def _downsample(slide: openslide.OpenSlide, level: int) -> float:
     return nominal_downsample(slide.dimensions, slide.level_dimensions[level], (tile[0], tile[1]))
 
 
-def _mpp(slide: openslide.OpenSlide, path: Path) -> float | None:
+def _mpp_tag(slide: openslide.OpenSlide, axis: str) -> float | None:
     try:
-        x, y = (float(slide.properties[f"openslide.mpp-{axis}"]) for axis in "xy")
+        return float(slide.properties[f"openslide.mpp-{axis}"])
     except (KeyError, ValueError):
+        return None
+
+
+def _mpp(slide: openslide.OpenSlide, path: Path) -> float | None:
+    x, y = _mpp_tag(slide, "x"), _mpp_tag(slide, "y")
+    if x is None or y is None:
         return None
     if abs(x - y) > _MPP_AGREEMENT * y:
         raise SlideError(

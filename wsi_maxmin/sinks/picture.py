@@ -89,13 +89,19 @@ def write(
 def _map_for(
     store: Path, georef: Georef, channel: str, downsample: float
 ) -> tuple[npt.NDArray[np.float32], tuple[float, float, float, float]]:
-    """Return the coarsest level not coarser than the picture, NaN on glass, and the level-0 rectangle it spans."""
+    """Return the coarsest level not coarser than the picture, and the level-0 rectangle it spans.
+
+    It is NaN on glass and where no tile was.
+    """
     group = zarr.open_group(store, mode="r")
     labels = [entry["label"] for entry in dict(group.attrs)["omero"]["channels"]]
     levels = len(dict(group.attrs)["multiscales"][0]["datasets"])
     level = min(max(math.floor(math.log2(max(downsample / georef.downsample, 1))), 0), levels - 1)
     values: npt.NDArray[np.float32] = np.divide(group[str(level)][labels.index(channel)], 255, dtype=np.float32)
-    values[group[f"labels/tumour/{level}"][:] == 0] = np.nan
+    seen = group[f"labels/tumour/{level}"][:] > 0
+    if "coverage" in labels:
+        seen &= group[str(level)][labels.index("coverage")] > 0
+    values[~seen] = np.nan
     pixel = georef.downsample * 2**level
     return values, (0.0, float(values.shape[1] * pixel), float(values.shape[0] * pixel), 0.0)
 
