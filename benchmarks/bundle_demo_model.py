@@ -88,7 +88,9 @@ def main() -> None:
     if arguments.out:
         slide = checkpoint.config.slide.model_copy(update={"threshold": threshold})
         config = checkpoint.config.model_copy(update={"slide": slide, "name": "camelyon16-demo"})
-        save_checkpoint(arguments.out, replace(checkpoint, config=config, metrics={**checkpoint.metrics, **figures}))
+        facts = {name: fact for name, fact in checkpoint.facts.items() if name != "environment"}
+        metrics = {**checkpoint.metrics, **figures}
+        save_checkpoint(arguments.out, replace(checkpoint, config=config, metrics=metrics, facts=facts))
 
 
 if __name__ == "__main__":

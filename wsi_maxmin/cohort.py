@@ -121,17 +121,17 @@ def claim(folder: Path, settings: Mapping[str, Any], existing: Existing, *, may_
     if not present:
         return True
     before = (earlier or {}).get("settings", {})
-    if existing != "refuse" and before.get("command") != settings.get("command"):
+    if earlier is None or before.get("command") != settings.get("command"):
         raise OutputExistsError(
-            f"{folder} is not empty and holds no run of {settings.get('command')}",
+            f"{folder} is not empty and holds no run of {settings.get('command', 'this command')}",
             remedy="use another folder; nothing was deleted",
         )
     if existing == "overwrite":
         return True
     if existing == "refuse":
         raise OutputExistsError(
-            f"{folder} is not empty" if earlier is None else f"{folder} holds a run",
-            got=None if earlier is None else f"status {earlier.get('status')}",
+            f"{folder} holds a run",
+            got=f"status {earlier.get('status')}",
             remedy="--resume continues it, --overwrite replaces it",
         )
     keys = sorted({*before, *settings} - set(may_change))
