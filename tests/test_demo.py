@@ -4,6 +4,7 @@ import filecmp
 import json
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import zarr
@@ -59,8 +60,9 @@ def test_the_demo_finds_the_tumour_of_the_bundled_slide(result):
 
 
 @pytest.mark.slow
-def test_the_bundled_models_map_has_the_same_bytes_for_any_batch_and_readers(result, tmp_path):
-    infer_slide([DEMO_SLIDE], tmp_path, settings=InferSettings(), device="cpu", batch_size=3, readers=4)
+def test_the_bundled_models_map_has_the_same_bytes_for_any_batch_readers_and_dask_threads(result, tmp_path):
+    with dask.config.set(scheduler="threads", num_workers=1):
+        infer_slide([DEMO_SLIDE], tmp_path, settings=InferSettings(), device="cpu", batch_size=3, readers=4)
     left, right = result.heatmap, tmp_path / DEMO_SLIDE.stem / "heatmap.ome.zarr"
     names = [path.relative_to(left) for path in left.rglob("*") if path.is_file()]
     assert len(names) > 20
