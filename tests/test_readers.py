@@ -246,8 +246,9 @@ def test_an_aperio_file_of_0_um_asks_for_the_mpp(levels: Levels, tmp_path: Path)
         open_slide(path).info.require_mpp()
 
 
+@pytest.mark.parametrize("reader", ["openslide", "tiff"])
 def test_a_damaged_tile_fails_alone_and_by_name_whatever_other_threads_do(
-    write_pyramid: WritePyramid, levels: Levels, tmp_path: Path
+    reader: str, write_pyramid: WritePyramid, levels: Levels, tmp_path: Path
 ) -> None:
     """OpenSlide spoils a handle that has failed once, and other threads may be inside it at that moment."""
     path = write_pyramid(tmp_path / "damaged.tif", levels[:1])
@@ -256,7 +257,7 @@ def test_a_damaged_tile_fails_alone_and_by_name_whatever_other_threads_do(
     content = bytearray(path.read_bytes())
     content[start : start + 64] = b"\xff" * 64
     path.write_bytes(content)
-    slide = open_slide(path)
+    slide = open_slide(path, reader=reader)
 
     def attempt(index: int) -> str:
         try:

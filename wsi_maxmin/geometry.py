@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from upath import UPath
 
 from wsi_maxmin.errors import SlideError
 
@@ -54,7 +55,8 @@ class SlideInfo:
     Attributes
     ----------
     slide_id : str
-    path : Path
+    path : Path or UPath
+        For messages; of a URL without user and query.
     size_px : (int, int)
         Width and height of level 0.
     mpp : float or None
@@ -68,7 +70,7 @@ class SlideInfo:
     """
 
     slide_id: str
-    path: Path
+    path: Path | UPath
     size_px: tuple[int, int]
     mpp: float | None
     level_downsamples: tuple[float, ...]

@@ -5,26 +5,29 @@ A reader pickles as its path and options and opens its file lazily, so that task
 
 from pathlib import Path
 
+from upath import UPath
+
 from wsi_maxmin._plugins import Plugins
 from wsi_maxmin.errors import SlideError
-from wsi_maxmin.readers._base import Reader
+from wsi_maxmin.readers._base import Pixels, Reader
+from wsi_maxmin.slide_ids import as_source, source_name
 
-__all__ = ["Reader", "open_slide", "plugins"]
+__all__ = ["Pixels", "Reader", "open_slide", "plugins"]
 
 plugins = Plugins(package=__name__, path=__path__, kind="reader")
 
 
 def open_slide(
-    path: str | Path, *, reader: str = "auto", slide_mpp: float | None = None, slide_id: str | None = None
+    path: str | Path | UPath, *, reader: str = "auto", slide_mpp: float | None = None, slide_id: str | None = None
 ) -> Reader:
     """Open a slide.
 
     Parameters
     ----------
-    path : path
-        The slide's file.
+    path : path or URL
+        The slide's file; any URL that fsspec knows.
     reader : str
-        Name of a module of this folder; ``auto`` is openslide.
+        Name of a module of this folder; ``auto`` chooses by the rule in `wsi_maxmin.readers._choice`.
     slide_mpp : float, optional
         µm per level-0 pixel, where the file says nothing or something wrong.
     slide_id : str, optional
@@ -41,9 +44,12 @@ def open_slide(
     >>> slide.info.size_px  # doctest: +SKIP
     (97792, 221184)
     """
-    path = Path(path)
-    if not path.exists():
+    path = as_source(path)
+    if isinstance(path, Path) and not path.exists():
         raise SlideError("no such slide", got=path, remedy="check the path")
-    module = plugins.load("openslide" if reader == "auto" else reader)
-    opened: Reader = module.open(path, slide_mpp=slide_mpp, slide_id=slide_id or path.stem)
+    if reader == "auto":
+        from wsi_maxmin.readers._choice import choose_reader
+
+        reader = choose_reader(path)
+    opened: Reader = plugins.load(reader).open(path, slide_mpp=slide_mpp, slide_id=slide_id or source_name(path).stem)
     return opened

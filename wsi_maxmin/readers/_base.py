@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from upath import UPath
 
 from wsi_maxmin.errors import SlideError
 from wsi_maxmin.geometry import Box, SlideInfo
+from wsi_maxmin.readers._area import reduce_by_area
 
 Pixels = npt.NDArray[np.uint8]
 
 _EXACT = 1e-3
 _BAND_PX = 2**24
+_MPP_AGREEMENT = 0.01
 
 
 class Reader(ABC):
@@ -43,6 +46,13 @@ class Reader(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the file; a later read opens it again."""
+
+    def jpeg(self, level: int, x: int, y: int, width: int, height: int) -> bytes | None:  # noqa: ARG002
+        """Return a rectangle of one level as the JPEG file that the slide itself holds, without decoding it.
+
+        None where the rectangle is not exactly one compressed tile inside the slide, which for many readers is always.
+        """
+        return None
 
     def level_for(self, downsample: float) -> int:
         """Return the coarsest level that is not coarser than `downsample`; 0 where even level 0 is."""
@@ -87,8 +97,12 @@ class Reader(ABC):
             min(right - x, region.shape[1]),
             min(bottom - y, region.shape[0]),
         )
-        resized = Image.fromarray(region).resize((width, height), _filter(downsample / own), box=inner)
-        return np.asarray(resized)
+        step = downsample / own
+        if step > 1 + _EXACT and abs(step - round(step)) > _EXACT:
+            return reduce_by_area(region, inner, width, height)
+        # At whole steps Pillow's box filter is the mean over the area too, and faster.
+        rule = Image.Resampling.BILINEAR if step < 1 - _EXACT else Image.Resampling.BOX
+        return np.asarray(Image.fromarray(region).resize((width, height), rule, box=inner))
 
     def overview(self, downsample: float) -> Pixels:
         """Read the whole slide, reduced."""
@@ -97,11 +111,13 @@ class Reader(ABC):
 
     def fingerprint(self) -> dict[str, object]:
         """Facts by which a later run recognises the same file."""
+        return {"file": self.info.path.name, "bytes": self._size_bytes(), "size_px": list(self.info.size_px)}
+
+    def _size_bytes(self) -> int | None:
         try:
-            size: int | None = self.info.path.stat().st_size
+            return self.info.path.stat().st_size
         except OSError:
-            size = None
-        return {"file": self.info.path.name, "bytes": size, "size_px": list(self.info.size_px)}
+            return None
 
     def __enter__(self) -> "Reader":
         return self
@@ -110,15 +126,26 @@ class Reader(ABC):
         self.close()
 
 
-def _filter(step: float) -> Image.Resampling:
-    """Choose by input pixels per output pixel: a plain mean where they are whole, else a weighted one."""
-    if step < 1 - _EXACT:
-        return Image.Resampling.BILINEAR
-    # Pillow's BOX counts an input pixel wholly or not at all, which at a step of 1.5 is nearest neighbour.
-    whole = abs(step - round(step)) < _EXACT
-    return Image.Resampling.BOX if whole else Image.Resampling.HAMMING
+def mean_mpp(x: float | None, y: float | None, name: str) -> float | None:
+    """Return a slide's µm per pixel from those of its two axes; None where either is missing.
+
+    Raises
+    ------
+    SlideError
+        If its pixels are not square.
+    """
+    if x is None or y is None:
+        return None
+    if abs(x - y) > _MPP_AGREEMENT * y:
+        raise SlideError(
+            f"{name}: its pixels are not square",
+            got=f"{x:g} × {y:g} µm",
+            expected="µm per pixel in x and y within 1 %",
+            remedy="pass --slide-mpp if the file is wrong",
+        )
+    return (x + y) / 2
 
 
-def unreadable(path: Path, error: Exception, box: str) -> SlideError:
+def unreadable(path: Path | UPath, error: Exception, box: str) -> SlideError:
     """Return the error that names slide and place of a failed read."""
     return SlideError(f"{path.name} cannot be read", got=f"{error} at {box}", remedy="check that the file is whole")

@@ -10,9 +10,7 @@ from PIL import Image
 
 from wsi_maxmin.errors import SlideError
 from wsi_maxmin.geometry import SlideInfo, nominal_downsample
-from wsi_maxmin.readers._base import Pixels, Reader, unreadable
-
-_MPP_AGREEMENT = 0.01
+from wsi_maxmin.readers._base import Pixels, Reader, mean_mpp, unreadable
 
 
 def open(path: Path, *, slide_mpp: float | None = None, slide_id: str) -> Reader:
@@ -118,14 +116,9 @@ def _mpp_tag(slide: openslide.OpenSlide, axis: str) -> float | None:
 
 
 def _mpp(slide: openslide.OpenSlide, path: Path) -> float | None:
-    x, y = _mpp_tag(slide, "x"), _mpp_tag(slide, "y")
-    if x is None or y is None:
-        return None
-    if abs(x - y) > _MPP_AGREEMENT * y:
-        raise SlideError(
-            f"{path.name}: its pixels are not square",
-            got=f"{x:g} × {y:g} µm",
-            expected="µm per pixel in x and y within 1 %",
-            remedy="pass --slide-mpp if the file is wrong",
-        )
-    return (x + y) / 2
+    return mean_mpp(_mpp_tag(slide, "x"), _mpp_tag(slide, "y"), path.name)
+
+
+def vendor(path: Path) -> str | None:
+    """Return OpenSlide's name of a file's format; None for a file that it does not know."""
+    return openslide.OpenSlide.detect_format(path)

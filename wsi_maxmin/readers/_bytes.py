@@ -1,0 +1,121 @@
+"""Ranges of bytes of a file, local or behind any fsspec URL, for any number of threads at once."""
+
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from upath import UPath
+
+from wsi_maxmin.errors import MissingExtraError, SlideError
+from wsi_maxmin.slide_ids import source_key
+
+_HEADER_BLOCK = 2**18
+
+
+class Ranges(Protocol):
+    """A file of which any part can be read."""
+
+    def read(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Read (offset, count) spans; a span that reaches behind the end of the file comes back short."""
+
+    def size(self) -> int:
+        """Return how many bytes there are."""
+
+    def header(self) -> IO[bytes]:
+        """Open the file as a seekable stream, for a library to find its way in it."""
+
+    def close(self) -> None:
+        """Let go of the file; a later read opens it again."""
+
+
+def ranges(path: Path | UPath) -> Ranges:
+    """Return the bytes of a file; nothing is opened yet.
+
+    Raises
+    ------
+    MissingExtraError
+        If the URL is of a kind that needs a package which is not installed.
+    """
+    if isinstance(path, Path):
+        return LocalRanges(path)
+    try:
+        _ = path.fs
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{source_key(path)} needs a package that is not installed",
+            got=error,
+            remedy='pip install "wsi-maxmin[cloud]"',
+        ) from None
+    return RemoteRanges(path)
+
+
+class LocalRanges:
+    """A local file, read by position, so that threads need no lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._file: _Handle | None = None
+
+    def read(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """See `Ranges.read`."""
+        with self._lock:
+            if self._file is None:
+                self._file = _Handle(self._path)
+            # The reference keeps the file open for this read if another thread closes the reader.
+            file = self._file
+        return [os.pread(file.number, count, offset) for offset, count in spans]
+
+    def size(self) -> int:
+        """See `Ranges.size`."""
+        return self._path.stat().st_size
+
+    def header(self) -> IO[bytes]:
+        """See `Ranges.header`."""
+        return self._path.open("rb")
+
+    def close(self) -> None:
+        """See `Ranges.close`."""
+        with self._lock:
+            self._file = None
+
+
+class _Handle:
+    """An open file that closes when the last thread lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.number)
+
+
+class RemoteRanges:
+    """A file behind a URL: the spans of one call are asked for together."""
+
+    def __init__(self, path: UPath) -> None:
+        self._path = path
+
+    def read(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """See `Ranges.read`."""
+        starts, ends = [offset for offset, _ in spans], [offset + count for offset, count in spans]
+        try:
+            parts: list[bytes] = self._path.fs.cat_ranges([self._path.path] * len(spans), starts, ends)
+        except Exception as error:
+            # fsspec passes on whatever its many backends raise.
+            raise SlideError(f"{source_key(self._path)} cannot be read", got=type(error).__name__) from error
+        return parts
+
+    def size(self) -> int:
+        """See `Ranges.size`."""
+        return int(self._path.fs.size(self._path.path))
+
+    def header(self) -> IO[bytes]:
+        """See `Ranges.header`."""
+        options: dict[str, Any] = {"cache_type": "blockcache", "block_size": _HEADER_BLOCK}
+        opened: IO[bytes] = self._path.fs.open(self._path.path, "rb", **options)
+        return opened
+
+    def close(self) -> None:
+        """Do nothing: no connection is held."""
