@@ -1,7 +1,11 @@
 """Outlines as ASAP writes them, the odd ones included, and masks against shapely's point in polygon."""
 
+import csv
 import gzip
+import pickle
 import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +14,14 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from shapely.geometry import Polygon
 
-from wsi_maxmin.annotations import Annotation, find_annotation, read_asap_xml
+from wsi_maxmin.annotations import (
+    Annotation,
+    find_annotation,
+    find_mask,
+    read_annotation,
+    read_asap_xml,
+)
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import Box
 
@@ -47,6 +56,11 @@ def asap(folder: Path, *outlines: str) -> Path:
     return path
 
 
+def corners(annotation: Annotation) -> list[list[float]]:
+    (ring,) = annotation.include[0]
+    return ring.tolist()
+
+
 def by_points(geometry: shapely.Geometry, box: Box, width: int, height: int) -> np.ndarray:
     x = box.x + (np.arange(width) + 0.5) * box.width / width
     y = box.y + (np.arange(height) + 0.5) * box.height / height
@@ -55,7 +69,7 @@ def by_points(geometry: shapely.Geometry, box: Box, width: int, height: int) -> 
 
 def test_decimal_commas_read_as_points(tmp_path: Path) -> None:
     path = asap(tmp_path, outline([("0,5", "1,25"), ("10.5", "1e0"), ("10,5", "9")]))
-    assert list(read_asap_xml(path).include[0].exterior.coords)[:3] == [(0.5, 1.25), (10.5, 1.0), (10.5, 9.0)]
+    assert corners(read_asap_xml(path)) == [[0.5, 1.25], [10.5, 1.0], [10.5, 9.0]]
 
 
 def test_corners_are_taken_in_their_written_order_number(tmp_path: Path) -> None:
@@ -64,7 +78,7 @@ def test_corners_are_taken_in_their_written_order_number(tmp_path: Path) -> None
     text = path.read_text()
     coordinates = re.findall(r"<Coordinate .*?/>", text)
     path.write_text(text.replace("".join(coordinates), "".join(sorted(coordinates))))
-    assert list(read_asap_xml(path).include[0].exterior.coords)[:12] == twelve
+    np.testing.assert_array_equal(corners(read_asap_xml(path)), twelve)
 
 
 @pytest.mark.parametrize("group", ["Tumor", "_0", "_1"])
@@ -110,17 +124,39 @@ def test_a_mapping_may_overrule_a_known_group(tmp_path: Path) -> None:
 def test_a_ring_that_crosses_itself_becomes_its_two_lobes(tmp_path: Path) -> None:
     bow_tie: list[Point] = [(0, 0), (20, 20), (20, 0), (0, 20)]
     found = read_asap_xml(asap(tmp_path, outline(bow_tie)))
-    assert all(polygon.is_valid for polygon in found.include)
-    assert sum(polygon.area for polygon in found.include) == pytest.approx(200)
+    assert found.geometry().is_valid
+    assert found.geometry().area == pytest.approx(200)
     mask = found.mask(BOX, 64, 64)
     assert mask[10, 2]
     assert mask[10, 17]
     assert not mask[2, 10]
 
 
-@pytest.mark.parametrize("ring", [[], [(1, 1)], [(1, 1), (9, 9)], [(1, 1)] * 4, [(0, 0), (5, 5), (9, 9)]])
-def test_a_ring_without_area_is_no_tumour(tmp_path: Path, ring: list[Point]) -> None:
-    assert read_asap_xml(asap(tmp_path, outline(ring))).include == ()
+THERE_AND_BACK: list[Point] = [(0, 0), (9, 0), (9, 9), (9, 0)]
+FLAT = [[], [(1, 1)], [(1, 1), (9, 9)], [(1, 1)] * 4, [(0, 0), (5, 5), (9, 9)], THERE_AND_BACK]
+
+
+@pytest.mark.parametrize("ring", FLAT)
+def test_a_ring_without_area_is_counted_and_is_no_tumour(tmp_path: Path, ring: list[Point]) -> None:
+    found = read_asap_xml(asap(tmp_path, outline(ring)))
+    assert (found.include, found.without_area, found.holds_tumour) == ((), 1, False)
+
+
+@pytest.mark.parametrize("corners", [[(10, 40), (50, 10)], SQUARE])
+def test_a_rectangle_is_given_by_two_or_by_four_of_its_corners(tmp_path: Path, corners: list[Point]) -> None:
+    found = read_asap_xml(asap(tmp_path, outline(corners, kind="Rectangle")))
+    assert found.mask(BOX, 64, 64).sum() == 40 * 30
+
+
+def test_slides_hold_tumour_where_an_included_outline_has_area() -> None:
+    square, line = np.array(SQUARE, dtype=float), np.array([(0.0, 0.0), (9.0, 9.0)])
+    assert Annotation(include=((line,), (square,)), exclude=()).holds_tumour
+    assert not Annotation(include=((line,),), exclude=((square,),)).holds_tumour
+
+
+def test_the_boxes_of_the_outlines_hold_them_in_their_order(tmp_path: Path) -> None:
+    found = read_asap_xml(asap(tmp_path, outline([(20.5, 3), (-2.5, 9), (7, 12.1)]), outline(SQUARE)))
+    assert found.tumour_boxes() == [Box(x=-3, y=3, width=24, height=10), Box(x=10, y=10, width=40, height=30)]
 
 
 def test_a_ring_reaches_off_the_slide_and_still_fills_what_lies_on_it(tmp_path: Path) -> None:
@@ -162,7 +198,7 @@ def test_a_missing_annotation_is_refused_by_name(tmp_path: Path) -> None:
         read_asap_xml(tmp_path / "absent.xml")
 
 
-@pytest.mark.parametrize("bad", ["", "abc", "1,000,5", "nan", "inf", "1e999"])
+@pytest.mark.parametrize("bad", ["", "abc", "1,000,5", "nan", "inf", "1e999", "1e9"])
 def test_a_coordinate_that_is_no_number_is_refused(tmp_path: Path, bad: str) -> None:
     path = asap(tmp_path, outline([(0, 0), (9, bad), (9, 9)]))
     with pytest.raises(InputError, match=r"slide\.xml: a coordinate of 'A' cannot be read"):
@@ -181,8 +217,51 @@ def test_an_annotation_is_found_by_file_or_by_the_slides_name(tmp_path: Path) ->
     assert find_annotation(path, "anything") == path
     assert find_annotation(tmp_path, "slide") == path
     assert find_annotation(tmp_path, "other") is None
-    with pytest.raises(InputError, match=r"no such annotation; got .*nowhere; expected an ASAP XML file or a folder"):
+    with pytest.raises(InputError, match=r"no such annotation; got .*nowhere; expected an ASAP XML or GeoJSON file"):
         find_annotation(tmp_path / "nowhere", "slide")
+
+
+@pytest.mark.parametrize("ending", [".xml", ".xml.gz", ".geojson", ".geojson.gz", ".json"])
+def test_an_annotation_is_found_whatever_its_format(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.b{ending}"
+    path.touch()
+    assert find_annotation(tmp_path, "a.b") == path
+
+
+def test_two_annotations_of_a_slide_are_both_named(tmp_path: Path) -> None:
+    for ending in (".json", ".xml.gz"):
+        (tmp_path / f"slide{ending}").touch()
+    with pytest.raises(InputError, match=r"several annotations of slide .*got slide\.xml\.gz and slide\.json"):
+        find_annotation(tmp_path, "slide")
+
+
+def test_the_mask_of_a_slide_is_found_beside_the_slide(tmp_path: Path) -> None:
+    assert find_mask(tmp_path, "slide") is None
+    for ending in (".tiff", ".tif", "_mask.tiff", "_mask.tif"):
+        path = tmp_path / f"slide{ending}"
+        path.touch()
+        assert find_mask(tmp_path, "slide") == path
+    assert find_mask(path, "anything") == path
+    with pytest.raises(InputError, match=r"no such mask; got .*nowhere"):
+        find_mask(tmp_path / "nowhere", "slide")
+
+
+def test_a_file_is_read_by_the_ending_of_its_name(tmp_path: Path) -> None:
+    path = asap(tmp_path, outline(SQUARE, "None"))
+    packed = tmp_path / "slide.XML.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    for file in (path, packed):
+        assert read_annotation(file, {"None": "tumour"}).mask(BOX, 64, 64).sum() == 1200
+    with pytest.raises(InputError, match=r"got a file that ends in '\.svg'; expected ASAP's \.xml or QuPath's"):
+        read_annotation(tmp_path / "slide.svg")
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"<ASAP_Annotations/>")[:-9], b"\x1f\x8b\x08\0" * 9])
+def test_a_packed_file_that_is_damaged_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "slide.xml.gz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"slide\.xml\.gz cannot be read; got .*; expected an ASAP XML file"):
+        read_asap_xml(path)
 
 
 coordinate = st.floats(-40, 140).map(lambda value: round(value, 3))
@@ -195,23 +274,50 @@ def test_a_pixel_is_tumour_where_its_centre_is_in_an_outline_and_in_no_exclusion
     include: list[tuple[float, float]], exclude: list[tuple[float, float]], width: int, height: int
 ) -> None:
     """Centres on an outline may go either way."""
-    polygons = [
-        tuple(part for part in shapely.get_parts(shapely.make_valid(Polygon(ring))) if isinstance(part, Polygon))
-        for ring in (include, exclude)
-    ]
-    annotation = Annotation(include=polygons[0], exclude=polygons[1])
+    annotation = Annotation(include=((np.array(include),),), exclude=((np.array(exclude),),))
     box = Box(x=-7, y=3, width=90, height=60)
     expected = by_points(annotation.geometry(), box, width, height)
-    edges = shapely.union_all([polygon.boundary for polygon in [*polygons[0], *polygons[1]]]).buffer(1e-6)
+    edges = shapely.MultiLineString([[*ring, ring[0]] for ring in (include, exclude)]).buffer(1e-6)
     certain = ~by_points(edges, box, width, height)
     np.testing.assert_array_equal(annotation.mask(box, width, height)[certain], expected[certain])
 
 
-def test_holes_of_one_outline_do_not_cut_another(tmp_path: Path) -> None:
-    ring = Polygon(SQUARE, [INNER])  # type: ignore[arg-type]
-    patch = Polygon(INNER)  # type: ignore[arg-type]
-    assert Annotation(include=(ring, patch), exclude=()).mask(BOX, 64, 64).sum() == 1200
-    assert Annotation(include=(patch, ring), exclude=()).mask(BOX, 64, 64).sum() == 1200
+def test_holes_of_one_outline_do_not_cut_another() -> None:
+    ring, patch = (np.array(points, dtype=float) for points in (SQUARE, INNER))
+    for include in (((ring, patch), (patch,)), ((patch,), (ring, patch))):
+        found = Annotation(include=include, exclude=())
+        assert found.mask(BOX, 64, 64).sum() == found.geometry().area == 1200
+
+
+def test_a_drawn_mask_has_the_outlines_and_keeps_the_exclusions(tmp_path: Path) -> None:
+    found = read_asap_xml(asap(tmp_path, outline(SQUARE), outline(INNER, "_2")))
+    drawn = found.drawn_mask(Box(x=5, y=0, width=64, height=48))
+    assert drawn.shape == (48, 64)
+    assert drawn[10:41, 5:46].all()
+    assert drawn.sum() == 41 * 31
+
+
+def test_an_annotation_survives_pickling_without_its_cache() -> None:
+    angle = np.linspace(0, 6, 50_000)
+    ring = 30_000 * np.column_stack([np.cos(angle), np.sin(angle)])
+    found = Annotation(include=((ring,),), exclude=(), without_area=3)
+    box = Box(x=29_000, y=-5_000, width=512, height=512)
+    size, mask = len(pickle.dumps(found)), found.mask(box, 512, 512)
+    copy = pickle.loads(pickle.dumps(found))
+    assert len(pickle.dumps(found)) == size < 1.1 * ring.nbytes
+    assert copy.without_area == 3
+    np.testing.assert_array_equal(copy.mask(box, 512, 512), mask)
+
+
+def test_threads_share_an_annotation() -> None:
+    angle = np.linspace(0, 40, 9_999)
+    ring = (2_000 + 1_500 * np.cos(angle * 7.3))[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    boxes = [Box(x=x, y=y, width=300, height=300) for x in range(-3000, 3000, 300) for y in (-900, 0, 900)]
+    expected = [Annotation(include=((ring,),), exclude=()).mask(box, 100, 100) for box in boxes]
+    shared = Annotation(include=((ring,),), exclude=())
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda box: shared.mask(box, 100, 100), boxes))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_masks_of_neighbouring_boxes_join_to_the_mask_of_both(tmp_path: Path) -> None:
@@ -226,41 +332,69 @@ def test_masks_of_neighbouring_boxes_join_to_the_mask_of_both(tmp_path: Path) ->
 def test_genuine_decimal_commas_lie_on_their_slide(data_dir: Path) -> None:
     path = data_dir / "slides" / "diag_packer_example.xml"
     found = read_asap_xml(path, {"None": "tumour"})
-    assert len(found.include) == 1
-    assert found.include[0].bounds == pytest.approx((315, 335, 543, 626), abs=60)
+    (box,) = found.tumour_boxes()
+    assert (box.x, box.y, box.right, box.bottom) == pytest.approx((315, 335, 543, 626), abs=60)
     assert 0 < found.mask(Box(x=0, y=0, width=1472, height=690), 368, 172).mean() < 0.2
 
 
-@pytest.mark.data
-def test_camelyon16_annotations_read_without_help(data_dir: Path, tmp_path: Path) -> None:
-    packed = sorted((data_dir / "camelyon16" / "annotations").glob("tumor_*.xml.gz"))
-    assert len(packed) == 40
-    exclusions = 0
-    for source in packed[::4]:
-        path = tmp_path / source.stem
-        path.write_bytes(gzip.decompress(source.read_bytes()))
-        found = read_asap_xml(path)
-        assert found.include, source.name
-        assert all(polygon.is_valid for polygon in (*found.include, *found.exclude))
-        exclusions += len(found.exclude)
-    assert exclusions > 20
+@pytest.fixture(scope="module")
+def read_camelyon() -> Callable[[Path], dict[str, Annotation]]:
+    """Return a function that reads the outlines of tumor_001 to tumor_040, once for all tests."""
+    found: dict[str, Annotation] = {}
+
+    def read(data_dir: Path) -> dict[str, Annotation]:
+        if not found:
+            for path in sorted((data_dir / "camelyon16" / "annotations").glob("tumor_*.xml.gz")):
+                found[path.name.removesuffix(".xml.gz")] = read_annotation(path)
+        return found
+
+    return read
 
 
 @pytest.mark.data
-def test_the_mask_of_a_published_patch_is_the_published_mask(data_dir: Path, tmp_path: Path) -> None:
-    """PIL filled theirs with the outline, so pixels on the outline may differ, and no others."""
-    path = tmp_path / "tumor_001.xml"
-    packed = data_dir / "camelyon16" / "annotations" / "tumor_001.xml.gz"
-    path.write_bytes(gzip.decompress(packed.read_bytes()))
-    found = read_asap_xml(path)
+def test_camelyon16_annotations_read_without_help(
+    data_dir: Path, read_camelyon: Callable[[Path], dict[str, Annotation]]
+) -> None:
+    found = read_camelyon(data_dir)
+    assert len(found) == 40
+    assert all(annotation.holds_tumour for annotation in found.values())
+    assert sum(len(annotation.exclude) for annotation in found.values()) > 80
+    assert all(annotation.geometry().is_valid for annotation in list(found.values())[::8])
+
+
+@pytest.mark.data
+def test_every_published_patch_has_the_tumour_that_its_name_says(
+    data_dir: Path, read_camelyon: Callable[[Path], dict[str, Annotation]]
+) -> None:
+    """Two pixels of a patch are 8e-6 of it; most names agree to the last digit."""
+    truths, differences = read_camelyon(data_dir), []
+    for file in sorted((data_dir / "camelyon16" / "lists").glob("*.csv.gz")):
+        with gzip.open(file, "rt", encoding="utf-8", newline="") as rows:
+            names = [row[0] for row in csv.reader(rows)]
+        for slide_id, x, y, fraction in re.findall(
+            r"training-tumor-(tumor_\d+)\.tif\S*_x_(\d+)_y_(\d+)_\S*metastatic_(\S+)_w_512", "\n".join(names)
+        ):
+            if slide_id in truths:
+                mask = truths[slide_id].drawn_mask(Box(x=int(x), y=int(y), width=512, height=512))
+                differences.append(abs(mask.mean() - float(fraction)))
+    assert len(differences) == 3994
+    assert max(differences) < 8e-6
+    assert np.mean(np.array(differences) == 0) > 0.99
+
+
+@pytest.mark.data
+def test_the_drawn_mask_of_a_published_patch_is_the_published_mask(
+    data_dir: Path, read_camelyon: Callable[[Path], dict[str, Annotation]]
+) -> None:
+    """Pixels on the outline belong to the drawn mask and may belong to the other, and no others differ."""
+    found = read_camelyon(data_dir)["tumor_001"]
     masks = sorted((data_dir / "camelyon16" / "patches512").glob("mask_*tumor_001*.png"))
     assert len(masks) == 4
     for file in masks:
         x, y = (int(re.search(rf"_{axis}_(\d+)_", file.name)[1]) for axis in "xy")  # type: ignore[index]
         box = Box(x=x, y=y, width=512, height=512)
         published = np.asarray(Image.open(file).convert("L")) > 0
-        corners = box.x - 9, box.y - 9, box.right + 9, box.bottom + 9
-        near = by_points(shapely.clip_by_rect(found.geometry(), *corners).boundary.buffer(1.5), box, 512, 512)
-        different = found.mask(box, 512, 512) ^ published
-        assert not different[~near].any()
-        assert published.mean() == pytest.approx(float(re.search(r"metastatic_([\d.]+)_w", file.name)[1]))  # type: ignore[index]
+        np.testing.assert_array_equal(found.drawn_mask(box), published)
+        window = box.x - 9, box.y - 9, box.right + 9, box.bottom + 9
+        near = by_points(shapely.clip_by_rect(found.geometry(), *window).boundary.buffer(1.5), box, 512, 512)
+        assert not (found.mask(box, 512, 512) ^ published)[~near].any()

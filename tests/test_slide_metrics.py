@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
-from shapely.geometry import box as rectangle
 
 from wsi_maxmin.annotations import Annotation
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.slide_metrics import score_pixels, truth_on_display
+
+
+def rectangle(left, top, right, bottom):
+    return (np.array([(left, top), (right, top), (right, bottom), (left, bottom)], dtype=float),)
 
 
 def test_the_truth_lies_on_the_display_grid_where_it_was_drawn():

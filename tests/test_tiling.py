@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsi_maxmin.errors import InputError, SlideError
-from wsi_maxmin.geometry import Box, SlideInfo, TissueMask
+from wsi_maxmin.geometry import SlideInfo, TissueMask
 from wsi_maxmin.grids import TileGrid
-from wsi_maxmin.tiling import make_grid, tissue_fraction, tissue_fractions
+from wsi_maxmin.tiling import make_grid, tissue_fractions
 
 
 def slide(size_px: tuple[int, int], mpp: float | None = 0.25) -> SlideInfo:
@@ -116,7 +116,6 @@ def test_fractions_are_those_of_counting_pixels(seed: int, size: tuple[int, int]
         box = grid.box(row, column)
         expected = padded[box.y : box.bottom, box.x : box.right].mean()
         assert fractions[row, column] == pytest.approx(expected)
-        assert tissue_fraction(box, tissue) == pytest.approx(expected)
 
 
 def test_a_tile_smaller_than_a_mask_pixel_takes_that_pixels_value() -> None:
@@ -126,13 +125,6 @@ def test_a_tile_smaller_than_a_mask_pixel_takes_that_pixels_value() -> None:
     expected = np.zeros((10, 10))
     expected[:5, :5] = 1
     np.testing.assert_array_equal(tissue_fractions(grid, tissue), expected)
-
-
-@pytest.mark.parametrize(("x", "fraction"), [(-50, 0), (-10, 0.5), (90, 0.5), (95, 0.25), (100, 0), (300, 0)])
-def test_a_box_that_reaches_outside_has_glass_there(x: int, fraction: float) -> None:
-    info = slide((100, 100))
-    tissue = tissue_on(info, np.ones((100, 100), dtype=bool))
-    assert tissue_fraction(Box(x=x, y=20, width=20, height=20), tissue) == fraction
 
 
 @pytest.mark.parametrize(("asked", "used"), [(None, 0.25), (0.26, 0.25), (0.5, 0.5)])

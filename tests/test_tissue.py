@@ -5,13 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from skimage.morphology import disk, remove_small_holes, remove_small_objects
 
 from wsi_maxmin.config import TissueConfig
-from wsi_maxmin.errors import SlideError
-from wsi_maxmin.geometry import TissueMask
+from wsi_maxmin.errors import InputError, SlideError
+from wsi_maxmin.geometry import SlideInfo, TissueMask
 from wsi_maxmin.readers import open_slide
 from wsi_maxmin.readers.memory import MemoryReader
-from wsi_maxmin.tissue import LEAST_SATURATION, find_tissue, tissue_of_pixels
+from wsi_maxmin.tissue import LEAST_SATURATION, MOST_SATURATION, find_tissue, read_tissue_mask, tissue_of_pixels
 
 Paint = Callable[..., np.ndarray]
 
@@ -103,6 +110,127 @@ def test_the_mask_covers_the_whole_slide_at_the_overviews_mpp_or_the_slides(
 def test_a_slide_without_mpp_is_refused(stained: Paint) -> None:
     with pytest.raises(SlideError, match="--slide-mpp"):
         find_tissue(MemoryReader([stained(200, 160)], mpp=None))
+
+
+def plain_recipe(pixels: np.ndarray, mpp: float, config: TissueConfig) -> np.ndarray:
+    """Return tissue by the libraries' own functions, each step as it reads."""
+    high, low = pixels.max(axis=2).astype(np.float64), pixels.min(axis=2)
+    whole = np.divide(255 * (high - low), high, out=np.zeros_like(high), where=high > 0).astype(np.uint8)
+    saturation = ndimage.median_filter(whole, size=3, mode="nearest")
+    if np.ptp(saturation) == 0:
+        return saturation > LEAST_SATURATION * 255
+    threshold = float(np.clip(threshold_otsu(saturation), LEAST_SATURATION * 255, MOST_SATURATION * 255))
+    tissue = saturation > threshold
+    radius = round(config.closing_um / mpp)
+    if radius:
+        padded = np.pad(tissue, radius, mode="edge")
+        tissue = ndimage.binary_closing(padded, disk(radius))[radius:-radius, radius:-radius]
+    tissue = remove_small_holes(np.pad(tissue, 1), max_size=int(config.smallest_hole_um2 / mpp**2))[1:-1, 1:-1]
+    return remove_small_objects(tissue, max_size=int(config.smallest_speck_um2 / mpp**2))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    block=st.integers(1, 12),
+    closing_um=st.sampled_from([0.0, 8.0, 16.0, 40.0, 72.0]),
+    smallest_um2=st.sampled_from([0.0, 70.0, 800.0, 5000.0]),
+)
+def test_tissue_is_that_of_the_plain_recipe_to_the_pixel(
+    seed: int, shape: tuple[int, int], block: int, closing_um: float, smallest_um2: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (90 // block + 1, 90 // block + 1, 3))
+    pixels = coarse.repeat(block, axis=0).repeat(block, axis=1)[: shape[0], : shape[1]]
+    pixels = (pixels + rng.integers(-9, 10, pixels.shape)).clip(0, 255).astype(np.uint8)
+    config = TissueConfig(closing_um=closing_um, smallest_hole_um2=smallest_um2, smallest_speck_um2=smallest_um2)
+    assert (tissue_of_pixels(pixels, 8.0, config) == plain_recipe(pixels, 8.0, config)).all()
+
+
+def slide_info(width: int, height: int, mpp: float | None = 0.25) -> SlideInfo:
+    return SlideInfo(
+        slide_id="s", path=Path("s.tif"), size_px=(width, height), mpp=mpp, level_downsamples=(1.0,), reader="memory"
+    )
+
+
+def halves(width: int, height: int) -> np.ndarray:
+    """Return a mask whose right half is tissue."""
+    mask = np.zeros((height, width), dtype=np.uint8)
+    mask[:, width // 2 :] = 1
+    return mask
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "RGBA", "I;16"])
+def test_a_given_png_of_any_kind_is_tissue_where_it_is_not_zero(tmp_path: Path, mode: str) -> None:
+    mask = halves(100, 60)
+    if mode == "I;16":
+        image = Image.fromarray(mask.astype(np.uint16) * 256)
+    else:
+        image = Image.fromarray(mask if mode == "P" else mask * 255, "L" if mode != "P" else None)
+        image = image.convert(mode) if mode != "P" else image
+    if mode == "P":
+        image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / "t.png")
+    found = read_tissue_mask(tmp_path / "t.png", slide_info(1600, 960))
+    assert (found.mask == (mask > 0)).all()
+    assert (found.downsample, found.mpp) == ((16, 16), 4)
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(1605, 963, (100, 60)), (1605, 963, (101, 61))])
+def test_a_side_that_was_rounded_does_not_shift_a_given_mask(
+    tmp_path: Path, width: int, height: int, size: tuple[int, int]
+) -> None:
+    Image.fromarray(halves(*size)).save(tmp_path / "t.png")
+    assert read_tissue_mask(tmp_path / "t.png", slide_info(width, height)).downsample == (16, 16)
+
+
+def test_a_given_mask_of_any_resolution_covers_the_whole_slide(tmp_path: Path) -> None:
+    Image.fromarray(halves(250, 150)).save(tmp_path / "t.png")
+    found = read_tissue_mask(tmp_path / "t.png", slide_info(1600, 960))
+    assert found.downsample == pytest.approx((6.4, 6.4))
+    assert found.mpp == pytest.approx(1.6)
+
+
+@pytest.mark.parametrize(("mpp", "level"), [(0.25, 2), (1.0, 1), (3.0, 0), (20.0, 0)])
+def test_of_a_given_pyramid_the_coarsest_level_of_at_most_16_um_is_read(tmp_path: Path, mpp: float, level: int) -> None:
+    mask = halves(1600, 960)
+    with tifffile.TiffWriter(tmp_path / "t.tif") as tiff:
+        for step in (1, 8, 64):
+            tiff.write(mask[::step, ::step] * 255, tile=(64, 64), compression="deflate", subfiletype=int(step > 1))
+    found = read_tissue_mask(tmp_path / "t.tif", slide_info(1600, 960, mpp))
+    assert found.downsample == (8**level, 8**level)
+    assert found.mask.shape == (-(-960 // 8**level), -(-1600 // 8**level))
+    assert found.at(np.array([0.0, 790.0, 840.0, 1599.0]), np.array([5.0, 900.0])).tolist() == [[0, 0, 1, 1]] * 2
+
+
+def test_a_huge_given_mask_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsi_maxmin.tissue._MOST_GIVEN_PX", 1000)
+    Image.fromarray(halves(100, 60)).save(tmp_path / "t.png")
+    tifffile.imwrite(tmp_path / "t.tif", halves(100, 60))
+    for name in ("t.png", "t.tif"):
+        found = read_tissue_mask(tmp_path / name, slide_info(1600, 960))
+        assert found.downsample == (48, 48)
+        assert found.mask.shape == (20, 34)
+        assert (found.mask == (np.arange(34) * 3 + 1 >= 50)).all()
+
+
+def test_a_mask_of_another_proportion_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(halves(100, 70)).save(tmp_path / "t.png")
+    with pytest.raises(InputError, match=r"t\.png is not a tissue mask of s; got 100×70 pixels.*1600×960 within 1 %"):
+        read_tissue_mask(tmp_path / "t.png", slide_info(1600, 960))
+
+
+def test_what_is_no_mask_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such tissue mask"):
+        read_tissue_mask(tmp_path / "t.png", slide_info(1600, 960))
+    (tmp_path / "t.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"t\.png is not a readable tissue mask.*expected a PNG or TIFF"):
+        read_tissue_mask(tmp_path / "t.png", slide_info(1600, 960))
+    Image.fromarray(halves(100, 60)).save(tmp_path / "t.jpg")
+    with pytest.raises(InputError, match="an image of the format JPEG"):
+        read_tissue_mask(tmp_path / "t.jpg", slide_info(1600, 960))
+    with pytest.raises(SlideError, match="--slide-mpp"):
+        read_tissue_mask(tmp_path / "t.png", slide_info(1600, 960, None))
 
 
 @pytest.mark.data

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.geometry import Box, SlideInfo, TissueMask, effective_mpp
+from wsi_maxmin.geometry import SlideInfo, TissueMask, effective_mpp
 from wsi_maxmin.grids import TileGrid, grid_shape
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,6 +43,19 @@ def make_grid(
     InputError
         If a number is out of range.
     """
+    return lay_grid(info, tissue, mpp=mpp, tile_px=tile_px, stride_px=stride_px, min_tissue=min_tissue)[0]
+
+
+def lay_grid(
+    info: SlideInfo,
+    tissue: TissueMask,
+    *,
+    mpp: float | None,
+    tile_px: int,
+    stride_px: int | None,
+    min_tissue: float,
+) -> tuple[TileGrid, FloatArray]:
+    """Do what `make_grid` does; return the share of tissue of each kept tile as well, (N,) float."""
     if not 0 <= min_tissue <= 1:
         raise InputError("the least share of tissue is out of range", got=min_tissue, expected="0 to 1")
     slide_mpp = info.require_mpp()
@@ -63,7 +76,7 @@ def make_grid(
     )
     fractions = tissue_fractions(grid, tissue)
     enough = (fractions >= min_tissue) & (fractions > 0)
-    return replace(grid, keep=np.argwhere(enough).astype(np.int32))
+    return replace(grid, keep=np.argwhere(enough).astype(np.int32)), fractions[enough]
 
 
 def tissue_fractions(grid: TileGrid, tissue: TissueMask) -> FloatArray:
@@ -74,20 +87,13 @@ def tissue_fractions(grid: TileGrid, tissue: TissueMask) -> FloatArray:
     x0, x1 = _edges([(box.x, box.right) for box in x_spans], tissue.downsample[0], tissue.mask.shape[1])
     y0, y1 = _edges([(box.y, box.bottom) for box in y_spans], tissue.downsample[1], tissue.mask.shape[0])
     # Integral image: the sum over any rectangle from four look-ups.
-    integral = np.pad(tissue.mask.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    integral = np.zeros((tissue.mask.shape[0] + 1, tissue.mask.shape[1] + 1), dtype=np.int32)
+    np.cumsum(tissue.mask.cumsum(0, dtype=np.int32), axis=1, out=integral[1:, 1:])
     sums = integral[np.ix_(y1, x1)] - integral[np.ix_(y0, x1)] - integral[np.ix_(y1, x0)] + integral[np.ix_(y0, x0)]
     widths = np.array([box.width for box in x_spans]) / tissue.downsample[0]
     heights = np.array([box.height for box in y_spans]) / tissue.downsample[1]
     fractions: FloatArray = np.minimum(sums / (heights[:, None] * widths), 1.0)
     return fractions
-
-
-def tissue_fraction(box: Box, tissue: TissueMask) -> float:
-    """Return the share of tissue of one box."""
-    x0, x1 = _edges([(box.x, box.right)], tissue.downsample[0], tissue.mask.shape[1])
-    y0, y1 = _edges([(box.y, box.bottom)], tissue.downsample[1], tissue.mask.shape[0])
-    inside = tissue.mask[y0[0] : y1[0], x0[0] : x1[0]].sum()
-    return float(min(inside * tissue.downsample[0] * tissue.downsample[1] / (box.width * box.height), 1.0))
 
 
 def _edges(spans: list[tuple[int, int]], downsample: float, size: int) -> tuple[IntArray, IntArray]:

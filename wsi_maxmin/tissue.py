@@ -1,19 +1,28 @@
-"""Find tissue on a slide's overview: Otsu on saturation, closed, without small holes and specks."""
+"""Find tissue on a slide's overview: Otsu on saturation, closed, without small holes and specks. Or read it."""
+
+import math
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy import ndimage
 from skimage.filters import threshold_otsu
-from skimage.morphology import disk, remove_small_holes, remove_small_objects
 
+from wsi_maxmin.annotations._mask_level import open_levels
 from wsi_maxmin.config import TissueConfig
-from wsi_maxmin.geometry import TissueMask
+from wsi_maxmin.errors import InputError
+from wsi_maxmin.geometry import SlideInfo, TissueMask, nominal_downsample
 from wsi_maxmin.readers import Reader
 
 BoolArray = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 
 LEAST_SATURATION, MOST_SATURATION = 0.04, 0.2
+_GIVEN_MPP = 16.0
+_MOST_GIVEN_PX = 2**25
+_ASPECT_TOLERANCE = 0.01
 
 
 def find_tissue(slide: Reader, config: TissueConfig | None = None) -> TissueMask:
@@ -51,7 +60,7 @@ def find_tissue(slide: Reader, config: TissueConfig | None = None) -> TissueMask
 
 def tissue_of_pixels(pixels: Pixels, mpp: float, config: TissueConfig) -> BoolArray:
     """Return tissue, (H, W) bool, of (H, W, 3) uint8 pixels at `mpp` µm per pixel."""
-    saturation = ndimage.median_filter(_saturation(pixels), size=3, mode="nearest")
+    saturation = _median(_saturation(pixels))
     if np.ptp(saturation) == 0:
         return np.full(saturation.shape, saturation.flat[0] > LEAST_SATURATION * 255)
     threshold = min(max(float(threshold_otsu(saturation)), LEAST_SATURATION * 255), MOST_SATURATION * 255)
@@ -59,19 +68,145 @@ def tissue_of_pixels(pixels: Pixels, mpp: float, config: TissueConfig) -> BoolAr
     radius = round(config.closing_um / mpp)
     if radius:
         # Closing with the border replicated: with the default of glass outside, tissue would shrink at the edge.
-        padded = np.pad(tissue, radius, mode="edge")
-        tissue = ndimage.binary_closing(padded, disk(radius))[radius:-radius, radius:-radius]
+        padded = _dilate(np.pad(tissue, radius, mode="edge"), radius)
+        tissue = ~_dilate(~padded, radius)[radius:-radius, radius:-radius]
     pixel_um2 = mpp**2
     # With a frame of glass around, a bay of glass at the slide's edge is no hole.
-    framed = remove_small_holes(np.pad(tissue, 1), max_size=int(config.smallest_hole_um2 / pixel_um2))
-    tissue = framed[1:-1, 1:-1]
-    cleaned: BoolArray = remove_small_objects(tissue, max_size=int(config.smallest_speck_um2 / pixel_um2))
-    return cleaned
+    glass = _without_specks(~np.pad(tissue, 1), int(config.smallest_hole_um2 / pixel_um2))
+    return _without_specks(~glass[1:-1, 1:-1], int(config.smallest_speck_um2 / pixel_um2))
+
+
+def read_tissue_mask(path: Path, info: SlideInfo) -> TissueMask:
+    """Read a given tissue mask of a slide: an image of the whole slide at any resolution, not 0 where there is tissue.
+
+    Parameters
+    ----------
+    path : Path
+        PNG or TIFF. Of a pyramid the coarsest level is read that has at most 16 µm a pixel, else the finest. Of more
+        than 2²⁵ pixels, every n-th of every n-th row is taken.
+    info : SlideInfo
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no such image, or its sides are not in the slide's proportion within 1 %.
+    SlideError
+        If the slide's µm per pixel is unknown.
+    """
+    slide_mpp = info.require_mpp()
+    if not path.is_file():
+        raise InputError("no such tissue mask", got=path)
+    if path.suffix.lower() in (".tif", ".tiff"):
+        levels = open_levels(path)
+        whole = _downsample(path, info, levels[0].size_px)
+        coarse = [level for level in levels if level.downsample * whole[0] * slide_mpp <= _GIVEN_MPP]
+        level = coarse[-1] if coarse else levels[0]
+        columns, rows, step = _sample(level.size_px)
+        mask = level.look_up(columns, rows)
+        step *= level.downsample
+    else:
+        image = _read_image(path)
+        whole = _downsample(path, info, (image.shape[1], image.shape[0]))
+        columns, rows, step = _sample((image.shape[1], image.shape[0]))
+        mask = image[np.ix_(rows, columns)]
+    return TissueMask(mask=mask, downsample=(whole[0] * step, whole[1] * step), mpp=slide_mpp * whole[0] * step)
+
+
+def _downsample(path: Path, info: SlideInfo, size_px: tuple[int, int]) -> tuple[float, float]:
+    """Return the level-0 pixels a mask pixel, in x and y."""
+    nominal = nominal_downsample(info.size_px, size_px)
+    if all(abs(whole - part * nominal) < nominal for whole, part in zip(info.size_px, size_px, strict=True)):
+        return nominal, nominal
+    across, down = (whole / part for whole, part in zip(info.size_px, size_px, strict=True))
+    if abs(across / down - 1) > _ASPECT_TOLERANCE + 1 / min(size_px):
+        raise InputError(
+            f"{path.name} is not a tissue mask of {info.slide_id}",
+            got=f"{size_px[0]}×{size_px[1]} pixels",
+            expected=f"the proportion of {info.size_px[0]}×{info.size_px[1]} within 1 %",
+            remedy="give a mask of the whole slide",
+        )
+    return across, down
+
+
+def _sample(size_px: tuple[int, int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], float]:
+    """Return the columns and rows of an image to take, and the step between them."""
+    step = math.ceil(math.sqrt(size_px[0] * size_px[1] / _MOST_GIVEN_PX))
+    columns, rows = (np.minimum(np.arange(0, side, step) + step // 2, side - 1) for side in size_px)
+    return columns, rows, float(step)
+
+
+def _read_image(path: Path) -> BoolArray:
+    try:
+        with Image.open(path) as image:
+            if image.format != "PNG":
+                raise ValueError(f"an image of the format {image.format}")
+            # A palette's index says what is tissue, opacity does not.
+            pixels = np.asarray(image if image.mode in ("1", "L", "P", "I", "I;16", "F") else image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is not a readable tissue mask", got=str(error), expected="a PNG or TIFF") from None
+    marked: BoolArray = np.not_equal(pixels, 0).reshape(*pixels.shape[:2], -1).any(axis=2)
+    return marked
+
+
+@cache
+def _saturations() -> Pixels:
+    """Saturation of the HSV model, cut to whole numbers of 255, at index ``256 · highest + lowest`` channel."""
+    high, low = np.ogrid[:256, :256]
+    table: Pixels = (255 * np.maximum(high - low, 0) // np.maximum(high, 1)).astype(np.uint8).ravel()
+    return table
 
 
 def _saturation(pixels: Pixels) -> Pixels:
-    """Saturation of the HSV model as uint8."""
-    high = pixels.max(axis=2).astype(np.float32)
-    low = pixels.min(axis=2)
-    saturation: Pixels = np.divide(255 * (high - low), high, out=np.zeros_like(high), where=high > 0).astype(np.uint8)
+    channels = np.ascontiguousarray(pixels.reshape(-1, 3).T)
+    index = channels.max(axis=0).astype(np.uint16)
+    index <<= 8
+    index |= channels.min(axis=0)
+    saturation: Pixels = _saturations().take(index).reshape(pixels.shape[:2])
     return saturation
+
+
+def _median(values: Pixels) -> Pixels:
+    """Return the median of each 3×3 neighbourhood, the border replicated.
+
+    Of nine values in sorted columns it is the median of three: the greatest of the least, the median of the middle and
+    the least of the greatest. Whole rows at a time, that is a hundred times faster than sorting each neighbourhood.
+    """
+    padded = np.pad(values, 1, mode="edge")
+    above, here, below = padded[:-2], padded[1:-1], padded[2:]
+    low, high = np.minimum(above, here), np.maximum(above, here)
+    middle = np.maximum(low, np.minimum(high, below))
+    low, high = np.minimum(low, below), np.maximum(high, below)
+    return _median_of(
+        np.maximum(np.maximum(low[:, :-2], low[:, 1:-1]), low[:, 2:]),
+        _median_of(middle[:, :-2], middle[:, 1:-1], middle[:, 2:]),
+        np.minimum(np.minimum(high[:, :-2], high[:, 1:-1]), high[:, 2:]),
+    )
+
+
+def _median_of(one: Pixels, two: Pixels, three: Pixels) -> Pixels:
+    median: Pixels = np.maximum(np.minimum(one, two), np.minimum(np.maximum(one, two), three))
+    return median
+
+
+def _dilate(mask: BoolArray, radius: int) -> BoolArray:
+    """Dilate by a disk (x² + y² ≤ radius²); nothing is set outside. The mask is wider and higher than `radius`."""
+    height = len(mask)
+    widened, dilated = mask.copy(), np.zeros_like(mask)
+    halves = [math.isqrt(radius**2 - row**2) for row in range(radius + 1)]
+    for half in range(radius + 1):
+        if half:
+            widened[:, half:] |= mask[:, :-half]
+            widened[:, :-half] |= mask[:, half:]
+        for row in (row for row, own in enumerate(halves) if own == half):
+            dilated[row:] |= widened[: height - row]
+            dilated[: height - row] |= widened[row:]
+    return dilated
+
+
+def _without_specks(mask: BoolArray, most_px: int) -> BoolArray:
+    """Drop the 4-connected pieces of at most so many pixels."""
+    pieces, _ = ndimage.label(mask)
+    keep = np.bincount(pieces.ravel()) > most_px
+    keep[0] = False
+    kept: BoolArray = keep.take(pieces)
+    return kept
