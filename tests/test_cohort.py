@@ -1,15 +1,21 @@
 """Many slides in one run: outcomes, exit codes, and what a second run does."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Barrier, Event, current_thread, main_thread
 from typing import Any
 
 import pytest
+from upath import UPath
 
-from wsi_maxmin.cohort import CohortResult, Existing, Outcome, Status, claim, locked, run_cohort, unique_slide_ids
+from wsi_maxmin.cohort import CohortResult, Existing, Outcome, Status, claim, earlier_slides, locked, run_cohort
 from wsi_maxmin.errors import InputError, OutputExistsError, SlideError
 from wsi_maxmin.progress import Quiet
 from wsi_maxmin.runinfo import write_json
@@ -27,13 +33,21 @@ class Heard(Quiet):
         self.said.append(message)
 
 
-def run(out: Path, failures: dict[str, BaseException], progress: Quiet | None = None) -> CohortResult:
+def run(
+    out: Path,
+    failures: Mapping[str, BaseException],
+    progress: Quiet | None = None,
+    *,
+    slides: Sequence[str] = "abc",
+    **options: Any,
+) -> CohortResult:
     def work(slide_id: str, path: Path) -> Status:
         if slide_id in failures:
             raise failures[slide_id]
         return "skipped" if slide_id == "c" else "done"
 
-    return run_cohort(SLIDES, work, out=out, settings={"px": 1}, progress=progress or Quiet())
+    named = {name: SLIDES.get(name, Path(f"{name}.tif")) for name in slides}
+    return run_cohort(named, work, out=out, settings={"px": 1}, progress=progress or Quiet(), **options)
 
 
 def run_json(out: Path) -> dict[str, Any]:
@@ -47,7 +61,7 @@ def test_every_slide_is_attempted_and_every_outcome_kept(tmp_path: Path) -> None
     assert [(o.slide_id, o.status, o.why, o.bad_input) for o in result.outcomes] == [
         ("a", "failed", "a.tif is torn", True),
         ("b", "failed", "ZeroDivisionError: oops", False),
-        ("c", "skipped", "", False),
+        ("c", "skipped", "done by an earlier run", False),
     ]
     assert heard.said == ["a: failed: a.tif is torn", "b: failed: ZeroDivisionError: oops"]
     kept = run_json(tmp_path)
@@ -55,6 +69,11 @@ def test_every_slide_is_attempted_and_every_outcome_kept(tmp_path: Path) -> None
     assert [slide["status"] for slide in kept["slides"]] == ["failed", "failed", "skipped"]
     assert kept["settings"] == {"px": 1}
     assert kept["environment"]["python"]
+    log = (tmp_path / "failures.log").read_text()
+    assert result.log == tmp_path / "failures.log"
+    assert log.count("Traceback") == 2
+    assert f"  a  {SLIDES['a'].absolute()}\nTraceback" in log
+    assert "ZeroDivisionError: oops" in log
 
 
 def test_the_log_keeps_the_traceback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -66,6 +85,7 @@ def test_the_log_keeps_the_traceback(tmp_path: Path, caplog: pytest.LogCaptureFi
 def test_a_run_without_failures_is_done(tmp_path: Path) -> None:
     assert run(tmp_path, {}).exit_code == 0
     assert run_json(tmp_path)["status"] == "done"
+    assert not (tmp_path / "failures.log").exists()
 
 
 def test_an_interrupted_run_says_so_and_keeps_what_was_done(tmp_path: Path) -> None:
@@ -103,31 +123,6 @@ def test_the_exit_code_tells_all_some_and_nothing_attempted_apart(outcomes: list
     assert result.exit_code == code
 
 
-def test_a_slide_is_called_by_its_stem_and_by_its_folder_too_where_two_clash() -> None:
-    paths = [Path("x/one.tif"), Path("x/two.svs"), Path("y/one.tif")]
-    assert unique_slide_ids(paths) == {"x_one": paths[0], "two": paths[1], "y_one": paths[2]}
-
-
-@pytest.mark.parametrize(
-    ("paths", "names"),
-    [
-        (["x/a.tif", "x/a.svs"], ["x_a", "x_a_svs"]),
-        (["x/a.tif", "x/a.tif"], ["a"]),
-        (["x/a.tif", "y/a.tif", "x_a.tif"], ["x_a", "y_a", "x_a_tif"]),
-    ],
-)
-def test_slides_whose_folders_do_not_tell_them_apart_get_their_suffix_and_repeated_ones_count_once(
-    paths: list[str], names: list[str]
-) -> None:
-    assert list(unique_slide_ids([Path(path) for path in paths])) == names
-
-
-def test_slides_that_remain_alike_are_both_named() -> None:
-    paths = [Path("x/a.tif"), Path("p/x/a.tif"), Path("q/x/a.tif")]
-    with pytest.raises(InputError, match=r"two slides have the same name; got p/x/a\.tif and q/x/a\.tif; rename one"):
-        unique_slide_ids(paths)
-
-
 @pytest.mark.parametrize("existing", ["resume", "overwrite"])
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, existing: Existing) -> None:
     (tmp_path / "precious.png").touch()
@@ -143,11 +138,6 @@ def test_a_resumed_run_may_differ_only_where_it_is_said(tmp_path: Path) -> None:
     assert not claim(tmp_path, {"command": "this", "mpp": 0.25, "px": 1}, "resume", may_change=("mpp",))
     with pytest.raises(InputError, match=r"got mpp = 0\.25; expected None"):
         claim(tmp_path, {"command": "this", "mpp": 0.25, "px": 1}, "resume")
-
-
-def test_a_cohort_of_no_slides_is_refused() -> None:
-    with pytest.raises(InputError, match="no slide given"):
-        unique_slide_ids([])
 
 
 @pytest.mark.parametrize("existing", ["refuse", "resume", "overwrite"])
@@ -187,9 +177,161 @@ def test_a_second_run_is_kept_out_while_the_first_one_lives_and_no_longer(tmp_pa
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"locked\n"
-        with pytest.raises(OutputExistsError, match=r"another run is writing to .*; wait"), locked(tmp_path):
-            pass
+        says = rf"another run is writing to .*; got pid {other.pid} on \S+ since 20\S+; wait"
+        for _ in range(2):
+            with pytest.raises(OutputExistsError, match=says), locked(tmp_path):
+                pass
         other.kill()
         other.wait()
     with locked(tmp_path), pytest.raises(OutputExistsError), locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_holder_that_has_not_written_its_name_is_still_a_holder(tmp_path: Path, content: str) -> None:
+    with (tmp_path / ".lock").open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        holder.write(content)
+        holder.flush()
+        with pytest.raises(OutputExistsError, match=r"another run is writing to [^;]*; wait"), locked(tmp_path):
+            pass
+
+
+def test_a_file_system_without_locks_is_told_from_a_held_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(InputError, match=r"the file system of .* has no locks; got .*No locks.*local disk"):
+        locked(tmp_path).__enter__()
+
+
+def kept(out: Path) -> dict[str, str]:
+    return {slide["slide_id"]: slide["status"] for slide in run_json(out)["slides"]}
+
+
+def test_slides_of_earlier_runs_stay_in_run_json_until_a_fresh_start(tmp_path: Path) -> None:
+    run(tmp_path, {"b": ValueError()}, slides="ab")
+    assert run(tmp_path, {}, slides="bd").exit_code == 0
+    assert kept(tmp_path) == {"a": "done", "b": "done", "d": "done"}
+    assert run_json(tmp_path)["status"] == "done"
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, {"d": KeyboardInterrupt()}, slides="eda")
+    assert list(kept(tmp_path)) == ["a", "b", "d", "e"]
+    run(tmp_path, {}, slides="d", fresh=True)
+    assert kept(tmp_path) == {"d": "done"}
+
+
+def test_slides_of_another_command_are_not_taken_over(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"settings": {"command": "that"}, "slides": [{"slide_id": "z"}]})
+    run(tmp_path, {}, slides="a")
+    assert kept(tmp_path) == {"a": "done"}
+
+
+@pytest.mark.parametrize(("before", "seconds"), [("done", 61.5), ("skipped", 61.5), ("failed", 0), (None, 0)])
+def test_a_skipped_slide_keeps_the_time_that_it_took(tmp_path: Path, before: str | None, seconds: float) -> None:
+    slides = [{"slide_id": "c", "path": "c.tif", "status": before, "seconds": 61.5}] if before else [{}, None]
+    write_json(tmp_path / "run.json", {"settings": {}, "slides": slides})
+    (outcome,) = run(tmp_path, {}, slides="c").outcomes
+    assert (outcome.status, outcome.seconds) == ("skipped", seconds)
+
+
+def test_failures_of_several_runs_share_a_log(tmp_path: Path) -> None:
+    run(tmp_path, {"a": ValueError("first")}, slides="a")
+    run(tmp_path, {"a": ValueError("second")}, slides="a")
+    log = (tmp_path / "failures.log").read_text()
+    assert 0 < log.index("ValueError: first") < log.index("ValueError: second")
+    assert run(tmp_path, {}, slides="a").log is None
+
+
+def test_names_of_earlier_slides_are_held_but_not_by_a_path_that_never_was(tmp_path: Path) -> None:
+    assert earlier_slides(tmp_path) == {}
+    bad = tmp_path / "bad.tif"
+    bad.touch()
+    named = {"a": Path("a.tif"), "bad": bad, "typo": tmp_path / "typo.tif", "url": UPath("memory://x/url.tif")}
+
+    def work(slide_id: str, path: Path | UPath) -> Status:
+        if slide_id != "a":
+            raise SlideError("torn")
+        return "done"
+
+    run_cohort(named, work, out=tmp_path, settings={}, progress=Quiet())
+    assert earlier_slides(tmp_path) == {
+        "a": str(Path("a.tif").absolute()),
+        "bad": str(bad),
+        "url": "memory://x/url.tif",
+    }
+
+
+def in_parallel(out: Path, work: Callable[[str, Path], Status], parallel: int = 2) -> CohortResult:
+    return run_cohort(SLIDES, work, out=out, settings={}, progress=Quiet(), parallel=parallel)
+
+
+def test_one_slide_at_a_time_is_done_in_the_calling_thread(tmp_path: Path) -> None:
+    def work(slide_id: str, path: Path) -> Status:
+        return "done" if current_thread() is main_thread() else "skipped"
+
+    assert {outcome.status for outcome in in_parallel(tmp_path, work, 1).outcomes} == {"done"}
+
+
+def test_slides_at_once_come_out_in_order_whichever_is_done_first(tmp_path: Path) -> None:
+    """All three meet before one goes on; the first is done last, when the others are in ``run.json``."""
+    meet, rest = Barrier(3), tmp_path / "run.json"
+
+    def work(slide_id: str, path: Path) -> Status:
+        meet.wait(10)
+        while slide_id == "a" and len(json.loads(rest.read_text())["slides"]) < 2:
+            pass
+        if slide_id == "b":
+            raise SlideError("torn")
+        return "done"
+
+    result = in_parallel(tmp_path, work, 3)
+    assert [(o.slide_id, o.status) for o in result.outcomes] == [("a", "done"), ("b", "failed"), ("c", "done")]
+    assert list(kept(tmp_path)) == ["a", "b", "c"]
+    assert "SlideError: torn" in (tmp_path / "failures.log").read_text()
+
+
+def test_an_interruption_begins_no_further_slide_and_waits_for_those_begun(tmp_path: Path) -> None:
+    begun, interrupted = Event(), Event()
+
+    def work(slide_id: str, path: Path) -> Status:
+        if slide_id == "a":
+            begun.wait(10)
+            interrupted.set()
+            raise KeyboardInterrupt
+        begun.set()
+        interrupted.wait(10)
+        # Long enough for the calling thread to cancel what has not begun.
+        time.sleep(0.5)
+        return "done"
+
+    slides = SLIDES | {"d": Path("d.tif"), "e": Path("e.tif")}
+    with pytest.raises(KeyboardInterrupt):
+        run_cohort(slides, work, out=tmp_path, settings={}, progress=Quiet(), parallel=2)
+    assert run_json(tmp_path)["status"] == "interrupted"
+    assert "b" in kept(tmp_path)
+    assert "e" not in kept(tmp_path)
+
+
+def test_an_interruption_can_end_the_slides_that_have_begun(tmp_path: Path) -> None:
+    begun, stop = Event(), Event()
+
+    def work(slide_id: str, path: Path) -> Status:
+        if slide_id == "a":
+            begun.wait(10)
+            raise KeyboardInterrupt
+        begun.set()
+        assert stop.wait(10)
+        raise SlideError("stopped")
+
+    slides = {name: Path(f"{name}.tif") for name in "abcdef"}
+    with pytest.raises(KeyboardInterrupt):
+        run_cohort(slides, work, out=tmp_path, settings={}, progress=Quiet(), parallel=2, stop=stop.set)
+    assert "b" not in kept(tmp_path)
+    assert not (tmp_path / "failures.log").exists()
+
+
+def test_no_slide_at_once_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="got 0; expected at least 1"):
+        run(tmp_path, {}, parallel=0)

@@ -11,6 +11,7 @@ CHILDREN = {
     errors.SlideError: OSError,
     errors.OutputExistsError: FileExistsError,
     errors.DivergedError: ArithmeticError,
+    errors.WorkerDiedError: RuntimeError,
     errors.MissingExtraError: ImportError,
 }
 

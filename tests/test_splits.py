@@ -1,11 +1,16 @@
-"""Holding out whole groups, stratified by class."""
+"""Holding out or dealing whole groups, stratified by class; splits from a list."""
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.splits import holdout
+from wsi_maxmin.slide_list import ListedSlide
+from wsi_maxmin.splits import SplitRow, fold_splits, holdout, kfold, list_splits, read_splits
 
 samples = st.lists(st.tuples(st.integers(0, 2), st.sampled_from([f"p{i}" for i in range(9)])), min_size=1, max_size=60)
 
@@ -63,3 +68,90 @@ def test_the_order_of_samples_does_not_decide_which_groups_are_held_out() -> Non
 def test_samples_without_a_group_are_counted_and_refused() -> None:
     with pytest.raises(InputError, match=r"got 2 of 3 without one.*split_by=sample"):
         holdout([0, 1, 0], ["a", "", ""], fraction=0.5, seed=0)
+
+
+dealt = st.tuples(samples, st.integers(2, 6), st.integers(0, 99))
+
+
+@given(dealt=dealt, shuffled=st.randoms(use_true_random=False))
+def test_every_group_is_in_one_fold_evenly_and_whatever_the_order(
+    dealt: tuple[list[tuple[int, str]], int, int], shuffled: Random
+) -> None:
+    pairs, folds, seed = dealt
+    worst = {group: max(label for label, own in pairs if own == group) for _, group in pairs}
+    assume(len(worst) >= folds)
+    fold_of = deal(pairs, folds, seed)
+    assert fold_of.keys() == worst.keys()
+    for kinds in ({0}, {1}, {2}, {0, 1, 2}):
+        sizes = [sum(fold == index and worst[g] in kinds for g, fold in fold_of.items()) for index in range(folds)]
+        assert max(sizes) - min(sizes) <= 1
+    again = list(pairs)
+    shuffled.shuffle(again)
+    assert deal(again, folds, seed) == fold_of
+
+
+def deal(pairs: list[tuple[int, str]], folds: int, seed: int) -> dict[str, int]:
+    return kfold([group for _, group in pairs], [label for label, _ in pairs], folds=folds, seed=seed)
+
+
+def test_the_seed_decides_the_folds() -> None:
+    groups = [f"p{i}" for i in range(30)]
+    folds = [kfold(groups, [0] * 30, folds=3, seed=seed) for seed in (1, 1, 2)]
+    assert folds[0] == folds[1] != folds[2]
+
+
+@pytest.mark.parametrize(
+    ("groups", "folds", "says"),
+    [
+        (["a", "b"], 1, "too few folds; got 1; expected at least 2"),
+        (["a", "b", "a"], 3, "too few groups for so many folds; got 2 patients or slides, 3 folds"),
+        (["a", "", ""], 2, "no group cannot be dealt to folds; got 2 without one"),
+    ],
+)
+def test_folds_that_cannot_be_filled_are_refused(groups: list[str], folds: int, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        kfold(groups, [0] * len(groups), folds=folds, seed=0)
+
+
+def test_slides_of_a_patient_share_a_fold_and_a_slide_without_patient_stands_for_itself() -> None:
+    slides = [listed("a", "p"), listed("b", "p"), listed("c"), listed("d")]
+    folds = fold_splits(slides, {"b": True, "c": True}, folds=2, seed=0)
+    assert folds["a"] == folds["b"] != folds["c"]
+    assert set(folds.values()) == {"fold_0", "fold_1"}
+
+
+def listed(slide_id: str, patient_id: str = "") -> ListedSlide:
+    return ListedSlide(path=Path(f"x/{slide_id}.svs"), slide_id=slide_id, patient_id=patient_id)
+
+
+def splits_csv(folder: Path, text: str) -> Path:
+    path = folder / "splits.csv"
+    path.write_text(text)
+    return path
+
+
+def test_a_list_of_splits_names_slides_by_id_file_name_or_stem(tmp_path: Path) -> None:
+    rows = read_splits(splits_csv(tmp_path, "slide,split,patient_id\nx_a,train,p\nb.svs,valid,\nc,test,\nc,test,\n"))
+    assert rows["x_a"] == SplitRow(slide="x_a", split="train", patient_id="p")
+    slides = [replace(listed("a"), slide_id="x_a"), listed("b"), replace(listed("c"), slide_id="x_c"), listed("d")]
+    assert list_splits(slides, rows) == ({"x_a": "train", "b": "valid", "x_c": "test", "d": ""}, ["d"])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("slide,split\na,training\n", r"line 2: no such split; got 'training'; expected train, valid or test"),
+        ("slide,split\na,train\na,test\n", "line 3: another row says otherwise of this slide; got a"),
+        ("slide,split,patient_id\na,train,p\nb,test,p\n", "patient p is in two splits; got train and test"),
+        ("slide,fold\na,1\n", "unknown column; got 'fold'"),
+    ],
+)
+def test_a_list_of_splits_that_contradicts_itself_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        read_splits(splits_csv(tmp_path, text))
+
+
+def test_a_patient_whom_only_the_slide_list_knows_is_not_divided_either(tmp_path: Path) -> None:
+    rows = read_splits(splits_csv(tmp_path, "slide,split\na,train\nb,test\n"))
+    with pytest.raises(InputError, match="patient p is in two splits"):
+        list_splits([listed("a", "p"), listed("b", "p")], rows)

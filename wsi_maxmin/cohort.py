@@ -1,25 +1,40 @@
 """Many slides in one run: each is attempted, every outcome is kept, a second run knows what is done."""
 
-import fcntl
 import logging
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from wsi_maxmin.errors import InputError, OutputExistsError, WsiMaxminError
+from wsi_maxmin.errors import InputError, WsiMaxminError
+from wsi_maxmin.locks import Existing, claim, locked, same_slide
 from wsi_maxmin.progress import Progress
 from wsi_maxmin.runinfo import RUN_FILE, environment, read_json, write_json
+from wsi_maxmin.slide_ids import P, source_key, unique_slide_ids
 
-Existing = Literal["refuse", "resume", "overwrite"]
+__all__ = [
+    "FAILURES",
+    "CohortResult",
+    "Existing",
+    "Outcome",
+    "Status",
+    "claim",
+    "earlier_slides",
+    "locked",
+    "run_cohort",
+    "same_slide",
+    "unique_slide_ids",
+]
+
 Status = Literal["done", "skipped", "failed"]
 
+FAILURES = "failures.log"
+
 _log = logging.getLogger(__name__)
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +43,9 @@ class Outcome:
 
     Attributes
     ----------
-    slide_id, path : str
+    slide_id : str
+    path : str
+        Absolute, or a URL without user and query.
     status : {"done", "skipped", "failed"}
         ``skipped`` was done by an earlier run.
     why : str
@@ -36,6 +53,7 @@ class Outcome:
     bad_input : bool
         The slide failed for what it is, not for what we did.
     seconds : float
+        What it took; of a skipped slide, what it took the run that did it, 0 where that is not known.
     """
 
     slide_id: str
@@ -48,10 +66,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CohortResult:
-    """Outcomes of all slides, in order."""
+    """Outcomes of all slides, in order.
+
+    Attributes
+    ----------
+    out : Path
+    outcomes : tuple of Outcome
+    log : Path or None
+        Where the tracebacks are; None where no slide failed.
+    """
 
     out: Path
     outcomes: tuple[Outcome, ...]
+    log: Path | None = None
 
     @property
     def exit_code(self) -> int:
@@ -62,152 +89,145 @@ class CohortResult:
         return 1 if failed else 0
 
 
-def unique_slide_ids(paths: Sequence[Path]) -> dict[str, Path]:
-    """Name each slide by its file's stem, with its folder in front where two would clash; a repeated file counts once.
+def earlier_slides(out: Path) -> dict[str, str]:
+    """Return slide_id and path of the slides of earlier runs into a folder, as `unique_slide_ids` takes them.
 
-    Raises
-    ------
-    InputError
-        If no slide is given, or two remain alike.
+    A slide that failed for want of a file does not hold its name: the next run may have the right path.
     """
-    if not paths:
-        raise InputError("no slide given", expected="at least one slide file")
-    distinct = list({path.resolve(): path for path in paths}.values())
-    counts = Counter(path.stem for path in distinct)
-    named: dict[str, Path] = {}
-    for path in distinct:
-        slide_id = path.stem if counts[path.stem] == 1 else f"{path.resolve().parent.name}_{path.stem}"
-        if slide_id in named:
-            slide_id += path.suffix.replace(".", "_")
-        if slide_id in named:
-            raise InputError("two slides have the same name", got=f"{named[slide_id]} and {path}", remedy="rename one")
-        named[slide_id] = path
-    return named
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second run out of a folder while this one writes to it; the lock goes with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OutputExistsError(f"another run is writing to {folder}", remedy="wait for it to end") from None
-        yield
-
-
-def claim(folder: Path, settings: Mapping[str, Any], existing: Existing, *, may_change: Sequence[str] = ()) -> bool:
-    """Decide what a run does with a folder that may hold an earlier one; say whether to start it afresh.
-
-    Parameters
-    ----------
-    folder : Path
-    settings : mapping
-        What decides the results; its ``command`` tells runs of different commands apart.
-    existing : {"refuse", "resume", "overwrite"}
-    may_change : sequence of str
-        Settings in which a resumed run may differ.
-
-    Raises
-    ------
-    OutputExistsError
-        If an earlier run is there and neither resume nor overwrite was asked for, or the files are not of this command.
-    InputError
-        If it is to be resumed with other settings.
-    """
-    earlier = read_json(folder / RUN_FILE)
-    present = earlier is not None or (folder.is_dir() and any(path.name != _LOCK for path in folder.iterdir()))
-    if not present:
-        return True
-    before = (earlier or {}).get("settings", {})
-    if earlier is None or before.get("command") != settings.get("command"):
-        raise OutputExistsError(
-            f"{folder} is not empty and holds no run of {settings.get('command', 'this command')}",
-            remedy="use another folder; nothing was deleted",
-        )
-    if existing == "overwrite":
-        return True
-    if existing == "refuse":
-        raise OutputExistsError(
-            f"{folder} holds a run",
-            got=f"status {earlier.get('status')}",
-            remedy="--resume continues it, --overwrite replaces it",
-        )
-    keys = sorted({*before, *settings} - set(may_change))
-    if changed := [key for key in keys if before.get(key) != settings.get(key)]:
-        key = changed[0]
-        raise InputError(
-            f"{folder} was started with other settings",
-            got=f"{key} = {settings.get(key)}",
-            expected=f"{before.get(key)}",
-            remedy="repeat the earlier settings, use --overwrite or another folder",
-        )
-    return False
-
-
-def same_slide(slide_id: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that the file behind a finished result is still the same.
-
-    Raises
-    ------
-    InputError
-        If it is another one.
-    """
-    if dict(before) != dict(now):
-        raise InputError(
-            f"{slide_id} is done, but from another file",
-            got=dict(now),
-            expected=dict(before),
-            remedy="use --overwrite or another folder",
-        )
+    return {
+        slide_id: slide["path"]
+        for slide_id, slide in _slides_of(read_json(out / RUN_FILE) or {}).items()
+        if slide["status"] != "failed" or "://" in slide["path"] or Path(slide["path"]).exists()
+    }
 
 
 def run_cohort(
-    slides: Mapping[str, Path],
-    work: Callable[[str, Path], Status],
+    slides: Mapping[str, P],
+    work: Callable[[str, P], Status],
     *,
     out: Path,
     settings: Mapping[str, Any],
     progress: Progress,
+    parallel: int = 1,
+    fresh: bool = False,
+    stop: Callable[[], None] | None = None,
 ) -> CohortResult:
-    """Attempt every slide and keep ``run.json`` of the whole run up to date after each.
+    """Attempt every slide and keep ``run.json`` of the whole folder up to date after each.
+
+    Its slides are those of this run and of earlier runs of the same command; its status is that of this run.
+    Tracebacks are added to ``failures.log``.
 
     Parameters
     ----------
     slides : mapping of slide_id to path
     work : callable
         Does one slide; an exception makes that slide failed, and the next is tried.
+    out : Path
+        Folder of the run, locked by the caller.
+    settings : mapping
+        What decides the results; see `claim`.
+    progress : Progress
+        Told of failures, from the calling thread.
+    parallel : int
+        Slides at once, each in a thread; with 1 in the calling thread. An interruption waits for those that have begun.
+    fresh : bool
+        Forget the slides of earlier runs, because their results are gone.
+    stop : callable, optional
+        Called when several slides at once are interrupted: makes `work` end early, by an exception, on those begun.
+
+    Raises
+    ------
+    InputError
+        If `parallel` is less than 1.
     """
+    if parallel < 1:
+        raise InputError("cannot work on so few slides at once", got=parallel, expected="at least 1")
     facts = {"settings": dict(settings), "environment": environment()}
-    outcomes: list[Outcome] = []
-    write_json(out / RUN_FILE, {"status": "running", **facts})
+    before = read_json(out / RUN_FILE) or {}
+    same_command = before.get("settings", {}).get("command") == settings.get("command")
+    earlier = _slides_of(before) if same_command and not fresh else {}
+    outcomes: dict[str, Outcome] = {}
+
+    def write(status: str) -> None:
+        known = earlier | {slide_id: asdict(outcomes[slide_id]) for slide_id in slides if slide_id in outcomes}
+        write_json(out / RUN_FILE, {"status": status, **facts, "slides": list(known.values())})
+
+    def keep(outcome: Outcome, trace: str) -> None:
+        slide_id, then = outcome.slide_id, earlier.get(outcome.slide_id, {})
+        if outcome.status == "skipped":
+            seconds = then.get("seconds", 0.0) if then.get("status") != "failed" else 0.0
+            outcome = replace(outcome, why="done by an earlier run", seconds=seconds)
+        if trace:
+            now = datetime.now().astimezone().isoformat(timespec="seconds")
+            with (out / FAILURES).open("a", encoding="utf-8", errors="surrogateescape") as log:
+                log.write(f"{now}  {slide_id}  {outcome.path}\n{trace}\n")
+        outcomes[slide_id] = outcome
+        if outcome.status == "failed" and len(slides) > 1:
+            progress.say(f"{slide_id}: failed: {outcome.why}")
+        write("running")
+
+    write("running")
     status = "interrupted"
     try:
-        for slide_id, path in slides.items():
-            outcomes.append(_attempt(slide_id, path, work))
-            if outcomes[-1].status == "failed" and len(slides) > 1:
-                progress.say(f"{slide_id}: failed: {outcomes[-1].why}")
-            write_json(out / RUN_FILE, {"status": "running", **facts, "slides": [asdict(o) for o in outcomes]})
-        status = "failed" if any(outcome.status == "failed" for outcome in outcomes) else "done"
+        if parallel == 1:
+            for slide_id, path in slides.items():
+                keep(*_attempt(slide_id, path, work))
+        else:
+            _in_threads(slides, work, keep, parallel, stop)
+        status = "failed" if any(outcome.status == "failed" for outcome in outcomes.values()) else "done"
     finally:
-        write_json(out / RUN_FILE, {"status": status, **facts, "slides": [asdict(o) for o in outcomes]})
-    return CohortResult(out=out, outcomes=tuple(outcomes))
+        write(status)
+    log = out / FAILURES if status == "failed" else None
+    return CohortResult(out=out, outcomes=tuple(outcomes[slide_id] for slide_id in slides), log=log)
 
 
-def _attempt(slide_id: str, path: Path, work: Callable[[str, Path], Status]) -> Outcome:
+def _in_threads(
+    slides: Mapping[str, P],
+    work: Callable[[str, P], Status],
+    keep: Callable[[Outcome, str], None],
+    parallel: int,
+    stop: Callable[[], None] | None,
+) -> None:
+    """Attempt several slides at once; keep each outcome in the calling thread as soon as it is there."""
+    with ThreadPoolExecutor(parallel) as pool:
+        open_ones = {pool.submit(_attempt, slide_id, path, work) for slide_id, path in slides.items()}
+        try:
+            for future in as_completed(set(open_ones)):
+                open_ones.remove(future)
+                keep(*future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if stop is not None:
+                stop()
+            pool.shutdown()
+            for future in open_ones:
+                if future.cancelled() or future.exception() is not None:
+                    continue
+                outcome, trace = future.result()
+                # A slide that was stopped did not fail; like one interrupted in the calling thread it has no outcome.
+                if stop is None or outcome.status != "failed":
+                    keep(outcome, trace)
+            raise
+
+
+def _slides_of(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the outcomes in a run.json, be it of any command or version."""
+    slides: Iterable[Any] = run.get("slides", ())
+    whole = (slide for slide in slides if isinstance(slide, dict) and {"slide_id", "path", "status"} <= slide.keys())
+    return {slide["slide_id"]: slide for slide in whole}
+
+
+def _attempt(slide_id: str, path: P, work: Callable[[str, P], Status]) -> tuple[Outcome, str]:
+    """Do one slide; return its outcome and the traceback of its failure."""
     start = time.perf_counter()
+    where, trace = source_key(path), ""
     try:
         status, why, bad_input = work(slide_id, path), "", False
     except Exception as error:
-        _log.error("%s failed\n%s", path, traceback.format_exc())
+        trace = traceback.format_exc()
+        _log.error("%s failed\n%s", where, trace)
         bad_input = isinstance(error, WsiMaxminError)
         status, why = "failed", str(error) if bad_input else f"{type(error).__name__}: {error}"
-    return Outcome(
-        slide_id=slide_id,
-        path=str(path),
-        status=status,
-        why=why,
-        bad_input=bad_input,
-        seconds=round(time.perf_counter() - start, 2),
-    )
+    seconds = round(time.perf_counter() - start, 2)
+    outcome = Outcome(slide_id=slide_id, path=where, status=status, why=why, bad_input=bad_input, seconds=seconds)
+    return outcome, trace

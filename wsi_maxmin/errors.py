@@ -52,5 +52,9 @@ class DivergedError(WsiMaxminError, ArithmeticError):
     """The loss of a training is no longer a number."""
 
 
+class WorkerDiedError(WsiMaxminError, RuntimeError):
+    """A worker process ended in the middle of its work, each time that it was tried."""
+
+
 class MissingExtraError(WsiMaxminError, ImportError):
     """An optional dependency is needed and not installed."""

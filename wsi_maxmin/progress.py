@@ -13,7 +13,7 @@ class Advance(Protocol):
 
 
 class Progress(Protocol):
-    """Where long work reports to. May be called from one thread only."""
+    """Where long work reports to; any number of threads may."""
 
     def track(self, what: str, total: int, *, unit: str, done: int = 0) -> AbstractContextManager[Advance]:
         """Start a bar of `total` units, of which `done` were done by an earlier run."""

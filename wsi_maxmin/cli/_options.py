@@ -1,12 +1,13 @@
 """Options that several commands share, each defined once."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
-from wsi_maxmin.cohort import CohortResult, Existing
+from wsi_maxmin.cohort import CohortResult, Existing, Status
 from wsi_maxmin.geometry import MPP_LIMITS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,7 +41,7 @@ def how(existing: str | None) -> Existing:
 
 
 def finish(result: CohortResult) -> None:
-    """Print what became of each slide and exit with the run's code."""
+    """Print what became of each slide, and where the tracebacks are, and exit with the run's code."""
     if result.exit_code == 2:
         for outcome in result.outcomes:
             click.echo(f"error: {outcome.why}", err=True)
@@ -48,5 +49,10 @@ def finish(result: CohortResult) -> None:
     width = max(len(outcome.slide_id) for outcome in result.outcomes)
     for outcome in result.outcomes:
         seconds = f"{outcome.seconds:8.1f} s" if outcome.status == "done" else ""
-        click.echo(f"{outcome.slide_id:{width}}  {outcome.status:8}{seconds}{outcome.why and '  ' + outcome.why}")
+        click.echo(f"{outcome.slide_id:{width}}  {outcome.status:8}{seconds:10}  {outcome.why}".rstrip())
+    if len(result.outcomes) > 1:
+        counts = Counter(outcome.status for outcome in result.outcomes)
+        click.echo(", ".join(f"{counts[status]} {status}" for status in get_args(Status) if counts[status]))
+    if result.log is not None:
+        click.echo(f"tracebacks: {result.log}", err=True)
     click.get_current_context().exit(result.exit_code)

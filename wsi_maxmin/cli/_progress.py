@@ -1,12 +1,13 @@
 """Bars on a terminal, a line a minute elsewhere; always on stderr."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from wsi_maxmin.progress import Advance, Progress
@@ -20,33 +21,57 @@ def make_progress() -> Progress:
 
 
 class TerminalProgress:
-    """A rich bar for each piece of work."""
+    """A rich bar for each piece of work, one below the other where several go on at once."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
+        self._lock = threading.Lock()
+        self._bars: Bars | None = None
+        self._open = 0
 
     @contextmanager
     def track(self, what: str, total: int, *, unit: str, done: int = 0) -> Iterator[Advance]:
         """Show a bar until the block ends."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-        )
-        with Bars(*columns, console=self._console) as bars:
-            task = bars.add_task(what, total=total, completed=done, note="")
+        bars = self._enter()
+        task = bars.add_task(what, total=total, completed=done, unit=unit, note="")
 
-            def advance(count: int = 1, *, note: str = "") -> None:
-                bars.update(task, advance=count, note=note)
+        def advance(count: int = 1, *, note: str = "") -> None:
+            bars.update(task, advance=count, note=note)
 
+        try:
             yield advance
+        finally:
+            self._leave(bars, task)
 
     def say(self, message: str) -> None:
-        """Print above the bar."""
+        """Print above the bars."""
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def _enter(self) -> Bars:
+        with self._lock:
+            if self._bars is None:
+                columns = (
+                    TextColumn("{task.description}"),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TextColumn("{task.fields[unit]}"),
+                    TextColumn("{task.fields[note]}"),
+                    TimeRemainingColumn(),
+                )
+                self._bars = Bars(*columns, console=self._console)
+                self._bars.start()
+            self._open += 1
+            return self._bars
+
+    def _leave(self, bars: Bars, task: TaskID) -> None:
+        with self._lock:
+            self._open -= 1
+            if self._open:
+                # The line of what goes on stays, the one that is done makes room.
+                bars.remove_task(task)
+            else:
+                bars.stop()
+                self._bars = None
 
 
 class LineProgress:

@@ -1,0 +1,244 @@
+"""Which slides a run is about: files, URLs, folders and CSV lists; and what a user knows better than their files."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from upath import UPath
+
+from wsi_maxmin.csvs import Row, read_table
+from wsi_maxmin.errors import InputError
+from wsi_maxmin.geometry import MPP_LIMITS
+from wsi_maxmin.slide_ids import as_source, hash_slide_id, same_source, source_key, source_name, unique_slide_ids
+
+__all__ = [
+    "SLIDE_SUFFIXES",
+    "ListedSlide",
+    "as_source",
+    "find_slides",
+    "hash_slide_id",
+    "lookup",
+    "mpp_for",
+    "read_overrides",
+    "unique_slide_ids",
+    "unused_rows",
+]
+
+SLIDE_SUFFIXES = (
+    ".svs",
+    ".tif",
+    ".tiff",
+    ".ndpi",
+    ".mrxs",
+    ".scn",
+    ".vms",
+    ".vmu",
+    ".bif",
+    ".svslide",
+    ".dcm",
+)
+
+T = TypeVar("T")
+
+_LISTS = (".csv", ".csv.gz")
+_MASKS = ("_mask.tif", "_mask.tiff")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedSlide:
+    """A slide that a run is to attempt; whether it is there and can be read is not yet known.
+
+    Attributes
+    ----------
+    path : Path or UPath
+    slide_id : str
+        Unique in the run.
+    patient_id : str
+        Empty where unknown; see `patient`.
+    mpp : float or None
+        µm per level-0 pixel, where the list says it.
+    """
+
+    path: Path | UPath
+    slide_id: str
+    patient_id: str = ""
+    mpp: float | None = None
+
+    @property
+    def patient(self) -> str:
+        """The patient; where unknown, every slide is a patient of its own."""
+        return self.patient_id or self.slide_id
+
+
+def find_slides(sources: Sequence[str | Path | UPath], *, known: Mapping[str, str] | None = None) -> list[ListedSlide]:
+    """List the slides that a user named, each once and under a name of its own.
+
+    Parameters
+    ----------
+    sources : sequence of str, Path or UPath
+        Each is one of:
+
+        - a slide's file, whatever its suffix, or its URL, be it there or not;
+        - a folder, searched with all folders in it for files with one of `SLIDE_SUFFIXES`. Hidden files, masks
+          (``*_mask.tif``, ``*_mask.tiff``) and the inside of ``.zarr`` folders are passed over. The ``.dcm`` files of
+          one folder are one slide, opened by the first of them;
+        - a CSV ``slide[,slide_id][,patient_id][,mpp]`` (also gzipped) of files and URLs, files relative to its folder.
+    known : mapping of slide_id to path, optional
+        Slides of earlier runs into the same folder; see `unique_slide_ids`.
+
+    Returns
+    -------
+    list of ListedSlide
+        In the order of `sources`; the slides of a folder sorted.
+
+    Raises
+    ------
+    InputError
+        If there is no slide, a folder has none or cannot be read, a list has a mistake, or what two mentions of a slide
+        say of it differs.
+    """
+    listed: dict[str, ListedSlide] = {}
+    for source in sources:
+        for slide in _expand(as_source(source)):
+            key = same_source(slide.path)
+            listed[key] = _merge(listed[key], slide) if key in listed else slide
+    given: dict[str, str] = {}
+    for slide in listed.values():
+        if slide.slide_id in given:
+            raise InputError(
+                f"two slides with the slide_id {slide.slide_id}", got=f"{given[slide.slide_id]} and {slide.path}"
+            )
+        if slide.slide_id:
+            given[slide.slide_id] = source_key(slide.path)
+    nameless = [slide.path for slide in listed.values() if not slide.slide_id]
+    named = unique_slide_ids(nameless, {**(known or {}), **given}) if nameless or not given else {}
+    ids = {same_source(path): slide_id for slide_id, path in named.items()}
+    return [replace(slide, slide_id=slide.slide_id or ids[key]) for key, slide in listed.items()]
+
+
+def _expand(source: Path | UPath) -> list[ListedSlide]:
+    """Return the slides behind one source; without a slide_id where the user gave none."""
+    if source.name.lower().endswith(_LISTS):
+        if not isinstance(source, Path):
+            raise InputError("a list of slides cannot be a URL", got=source, remedy="download it")
+        return _read_list(source)
+    if isinstance(source, Path) and _is_folder(source):
+        if found := sorted(_search(source)):
+            return [ListedSlide(path=path, slide_id="") for path in found]
+        raise InputError(f"no slide in {source}", expected=f"files that end in {' '.join(SLIDE_SUFFIXES)}")
+    return [ListedSlide(path=source, slide_id="")]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        # What may not even be looked at is attempted as a slide, and fails with the reason.
+        return False
+
+
+def _search(folder: Path) -> Iterator[Path]:
+    waiting, seen = [folder], set()
+    while waiting:
+        here = waiting.pop()
+        # A link may lead back to where the search came from.
+        if (real := here.resolve()) in seen:
+            continue
+        seen.add(real)
+        try:
+            inside = sorted(path for path in here.iterdir() if not path.name.startswith("."))
+            folders = [path for path in inside if path.is_dir()]
+        except OSError as error:
+            raise InputError("a folder cannot be searched for slides", got=f"{here} ({error.strerror})") from None
+        waiting += [path for path in reversed(folders) if path.suffix != ".zarr"]
+        files = [path for path in inside if path not in folders and path.suffix.lower() in SLIDE_SUFFIXES]
+        dicom = [path for path in files if path.suffix.lower() == ".dcm"]
+        yield from dicom[:1]
+        yield from (path for path in files if path not in dicom and not path.name.lower().endswith(_MASKS))
+
+
+def _read_list(path: Path) -> list[ListedSlide]:
+    rows = read_table(path, required=("slide",), optional=("slide_id", "patient_id", "mpp"))
+    if not rows:
+        raise InputError(f"{path} lists no slide", expected="a row a slide under the header")
+    return [_listed(row, path.parent) for row in rows]
+
+
+def _listed(row: Row, folder: Path) -> ListedSlide:
+    source, slide_id = as_source(row["slide"]), row["slide_id"]
+    if slide_id.startswith(".") or "/" in slide_id or "\\" in slide_id:
+        raise InputError(f"{row.where}: slide_id cannot name a folder", got=repr(slide_id), expected="a plain name")
+    return ListedSlide(
+        path=folder / source if isinstance(source, Path) else source,
+        slide_id=slide_id,
+        patient_id=row["patient_id"],
+        mpp=_mpp(row) if row["mpp"] else None,
+    )
+
+
+def _merge(one: ListedSlide, other: ListedSlide) -> ListedSlide:
+    for name in ("slide_id", "patient_id", "mpp"):
+        said = {value for value in (getattr(one, name), getattr(other, name)) if value}
+        if len(said) > 1:
+            got = " and ".join(sorted(map(str, said)))
+            raise InputError(f"{one.path} is listed twice, each time with another {name}", got=got, expected="one")
+    return replace(
+        one,
+        slide_id=one.slide_id or other.slide_id,
+        patient_id=one.patient_id or other.patient_id,
+        mpp=one.mpp or other.mpp,
+    )
+
+
+def _mpp(row: Row) -> float:
+    low, high = MPP_LIMITS
+    try:
+        mpp = float(row["mpp"])
+    except ValueError:
+        mpp = float("nan")
+    if not low <= mpp <= high:
+        raise InputError(f"{row.where}: mpp", got=repr(row["mpp"]), expected=f"µm per pixel from {low:g} to {high:g}")
+    return mpp
+
+
+def read_overrides(path: Path) -> dict[str, float]:
+    """Read a CSV ``slide,mpp``: the µm per level-0 pixel of slides whose files do not say it, or say it wrong.
+
+    Returns
+    -------
+    dict of str to float
+        Slide (its id, file name or stem, as in the CSV) to µm per level-0 pixel.
+
+    Raises
+    ------
+    InputError
+        If the CSV has a mistake, a value is out of range or a slide is there twice.
+    """
+    overrides: dict[str, float] = {}
+    for row in read_table(path, required=("slide", "mpp")):
+        if row["slide"] in overrides:
+            raise InputError(f"{row.where}: slide there twice", got=row["slide"], remedy="keep one of its rows")
+        overrides[row["slide"]] = _mpp(row)
+    return overrides
+
+
+def lookup(path: Path | UPath, slide_id: str, table: Mapping[str, T]) -> T | None:
+    """Return what a table says of a slide, called there by its id, else by its file name, else by its stem."""
+    return next((table[name] for name in _names(path, slide_id) if name in table), None)
+
+
+def mpp_for(path: Path | UPath, slide_id: str, overrides: Mapping[str, float]) -> float | None:
+    """Return the µm per level-0 pixel that overrides give for a slide; None where they give none."""
+    return lookup(path, slide_id, overrides)
+
+
+def unused_rows(table: Collection[str], slides: Sequence[ListedSlide]) -> list[str]:
+    """Return the names in a table, such as overrides, by which `lookup` finds none of the slides: perhaps misspelt."""
+    used = {next((name for name in _names(slide.path, slide.slide_id) if name in table), None) for slide in slides}
+    return [name for name in table if name not in used]
+
+
+def _names(path: Path | UPath, slide_id: str) -> tuple[str, ...]:
+    name = source_name(path)
+    return slide_id, name.name, name.stem

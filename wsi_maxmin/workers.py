@@ -1,0 +1,164 @@
+"""Processes that do the work of a run, and survive each other's death."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from wsi_maxmin.errors import WorkerDiedError
+
+T = TypeVar("T")
+
+_ATTEMPTS = 3
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+class Workers:
+    """A pool of processes for any number of threads that hand work to it; one worker is the calling thread itself.
+
+    A process that dies (killed for memory, a codec that crashes) takes the pool with it. The pool is started anew, and
+    what was under way is tried again, one piece after the other, so that the guilty one fails alone.
+
+    Parameters
+    ----------
+    count : int
+    preload : str
+        Module that the processes need, imported once for all of them.
+    """
+
+    def __init__(self, count: int, *, preload: str) -> None:
+        self._count = count
+        self._preload = preload
+        self._pool: ProcessPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._alone = threading.Lock()
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the processes now, so that they load while the caller prepares."""
+        if self._count > 1:
+            self._current().submit(os.getpid)
+
+    def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Run one piece of work and wait for it.
+
+        Raises
+        ------
+        WorkerDiedError
+            If its process dies every time.
+        """
+        return next(iter(self.map(function, [args])))
+
+    def map(self, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+        """Run pieces of work; yield their results as they come, in any order.
+
+        Raises
+        ------
+        WorkerDiedError
+            If the process of one dies every time.
+        KeyboardInterrupt
+            If the pool was closed meanwhile.
+        """
+        if self._count == 1:
+            for args in calls:
+                yield function(*args)
+            return
+        # Not `wait`, which sleeps on where a closed pool has cancelled what it waits for.
+        ready: SimpleQueue[Future[T]] = SimpleQueue()
+        under_way: dict[Future[T], tuple[Any, ...]] = {}
+        try:
+            for args in calls:
+                future = self._submit(function, args)
+                under_way[future] = args
+                future.add_done_callback(ready.put)
+            while under_way:
+                future = ready.get()
+                args = under_way.pop(future)
+                try:
+                    result = future.result()
+                except CancelledError:
+                    raise KeyboardInterrupt from None
+                except BrokenProcessPool:
+                    result = self._again(function, args)
+                yield result
+        finally:
+            # What has begun is waited for: the caller may remove the files that it writes.
+            begun = [future for future in under_way if not future.cancel()]
+            futures.wait(begun)
+
+    def _submit(self, function: Callable[..., T], args: tuple[Any, ...]) -> Future[T]:
+        while True:
+            pool = self._current()
+            try:
+                return pool.submit(function, *args)
+            except BrokenProcessPool:
+                self._discard(pool)
+
+    def _again(self, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+        with self._alone:
+            for _ in range(1, _ATTEMPTS):
+                pool = self._current()
+                try:
+                    return pool.submit(function, *args).result()
+                except BrokenProcessPool:
+                    self._discard(pool)
+        raise WorkerDiedError(
+            "a worker process died",
+            got=f"{_ATTEMPTS} times at the same work",
+            remedy="give the machine more memory or use fewer --workers; a damaged file may be the cause as well",
+        )
+
+    def _current(self) -> ProcessPoolExecutor:
+        with self._lock:
+            if self._closed:
+                raise KeyboardInterrupt
+            if self._pool is None:
+                context = multiprocessing.get_context("forkserver")
+                context.set_forkserver_preload([self._preload])
+                self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_begin)
+            return self._pool
+
+    def _discard(self, pool: ProcessPoolExecutor) -> None:
+        with self._lock:
+            if self._pool is pool:
+                self._pool = None
+        pool.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """End the processes; what has not begun is dropped."""
+        with self._lock:
+            pool, self._pool, self._closed = self._pool, None, True
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> "Workers":
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _begin() -> None:
+    """Leave Ctrl-C to the parent, and end with it: an orphan would write into the folder of the next run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
