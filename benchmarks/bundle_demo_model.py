@@ -17,7 +17,7 @@ import torch
 from wsi_maxmin.assets import find_model
 from wsi_maxmin.checkpoint import Checkpoint, for_use, load_checkpoint, save_checkpoint
 from wsi_maxmin.data import read_samples
-from wsi_maxmin.data._dataset import read_image
+from wsi_maxmin.data._pixels import read_image
 from wsi_maxmin.inference import forward
 from wsi_maxmin.metrics import roc_auc
 from wsi_maxmin.tilemaps import softmax

@@ -8,7 +8,8 @@ from torch.utils.data import DataLoader
 
 from wsi_maxmin.config import AugmentConfig, DataConfig
 from wsi_maxmin.data import Sample, plugins, read_samples
-from wsi_maxmin.data._dataset import SampleDataset, collate, read_image, read_mask
+from wsi_maxmin.data._dataset import SampleDataset, collate
+from wsi_maxmin.data._pixels import read_image, read_mask
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.patches import PatchTable, make_rows, write_patch_table
 
@@ -159,8 +160,13 @@ def patch_table(root, splits=("", "", "", "")):
             "label": label,
             "slide_label": "tumor",
             "tumour_fraction": 0.0,
+            "image_format": "png",
             "image_path": f"images/{label}.png",
+            "image_offset": 0,
+            "image_bytes": -1,
             "mask_path": "masks/tumor.png" if label == "tumor" else "",
+            "mask_offset": 0,
+            "mask_bytes": -1,
             "split": split,
         }
         for label, split in zip(labels, splits, strict=True)
@@ -170,9 +176,11 @@ def patch_table(root, splits=("", "", "", "")):
 
 
 def test_patches_of_the_config_s_classes_are_samples_and_others_are_left_out(tmp_path):
+    normal = {"image": tmp_path / "images/normal.png", "mask": None, "background_only": True, "patch_id": "normal"}
+    tumor = {"image": tmp_path / "images/tumor.png", "mask": tmp_path / "masks/tumor.png", "patch_id": "tumor"}
     assert read(tmp_path, patch_table(tmp_path)) == [
-        Sample(image=tmp_path / "images/normal.png", mask=None, label=0, group="patient normal", background_only=True),
-        Sample(image=tmp_path / "images/tumor.png", mask=tmp_path / "masks/tumor.png", label=1, group="patient tumor"),
+        Sample(**normal, label=0, group="patient normal"),
+        Sample(**tumor, label=1, group="patient tumor"),
     ]
 
 

@@ -19,11 +19,13 @@ ONLY_IN = {
     "safetensors": ("checkpoint", "models"),
     "dask": ("stitching", "sinks", "pipelines"),
     "openslide": ("readers",),
+    "tifffile": ("annotations", "readers"),
+    "imagecodecs": ("formats", "readers"),
     "click": ("cli",),
     "rich": ("cli",),
     "matplotlib": ("sinks",),
 }
-BELOW_CONFIG = ("geometry", "grids", "errors", "_version", "_plugins")
+BELOW_CONFIG = ("geometry", "grids", "errors", "_version", "_plugins", "_strict")
 
 
 def part_of(path):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from wsi_maxmin.config import DataConfig
 from wsi_maxmin.data import read_samples
-from wsi_maxmin.data._dataset import read_mask
+from wsi_maxmin.data._pixels import read_mask
 from wsi_maxmin.metrics import ErrorRate, MaskScores, bootstrap_interval, dice, roc_auc
 
 LEFT = np.array([[1, 1, 0, 0]] * 2, dtype=bool)

@@ -7,23 +7,19 @@ beneath it. What a method itself can be told (``model.params``) is described by 
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from wsi_maxmin._strict import Strict as Strict
+from wsi_maxmin._strict import parse as parse
 from wsi_maxmin.errors import InputError
 
 CONFIGS = Path(__file__).parent / "configs"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-
-
-class Strict(BaseModel):
-    """A section of a config: immutable, and every key that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class DataConfig(Strict):
@@ -36,6 +32,10 @@ class DataConfig(Strict):
     valid_fraction: Fraction = 0.2
     split_by: Literal["group", "sample"] = "group"
     exclude_groups: tuple[str, ...] = ()
+    fold: int | None = Field(None, ge=0, description="of patches with folds: validate on it, train on the others")
+    slides: str | None = Field(
+        None, description="of patches without images: folder of moved slides, relative to --data"
+    )
     classes: tuple[str, ...] = ("normal", "tumor")
     positive: str = "tumor"
     shorter_side_px: int | None = Field(None, gt=0, description="resize so that the shorter side has this length")
@@ -129,27 +129,10 @@ class RunConfig(Strict):
     def identity(self) -> dict[str, Any]:
         """Return, as JSON values, what two runs must share for one to continue the other.
 
-        More epochs or another number of loader processes do not change the epochs that are done.
+        More epochs, another number of loader processes or another place of the slides do not change the epochs that are
+        done.
         """
-        return self.model_dump(mode="json", exclude={"training": {"epochs", "workers"}})
-
-
-M = TypeVar("M", bound=BaseModel)
-
-
-def parse(model: type[M], values: Mapping[str, Any], *, source: str) -> M:
-    """Check `values` against a pydantic model.
-
-    Raises
-    ------
-    InputError
-        With one line a problem: the key, what was got, what was expected, and for an unknown key its nearest neighbour.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        problems = [_describe(model, problem) for problem in error.errors()]
-        raise InputError(f"{source}: " + " | ".join(problems)) from None
+        return self.model_dump(mode="json", exclude={"training": {"epochs", "workers"}, "data": {"slides"}})
 
 
 def load_config(name_or_path: str, overrides: Iterable[str] = ()) -> RunConfig:
@@ -225,24 +208,3 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no config", got=type(values).__name__, expected="keys and values")
     return values
-
-
-def _describe(model: type[BaseModel], problem: Any) -> str:
-    location = ".".join(str(part) for part in problem["loc"]) or "the config"
-    if problem["type"] != "extra_forbidden":
-        return f"{location}: got {problem['input']!r}; expected: {problem['msg']}"
-    known = _fields_at(model, problem["loc"][:-1])
-    close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
-    return f"{location}: unknown key; {hint}"
-
-
-def _fields_at(model: type[BaseModel], location: Iterable[Any]) -> list[str]:
-    for part in location:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        choices = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-        nested = [kind for kind in choices if issubclass(kind, BaseModel)]
-        if not nested:
-            return []
-        model = nested[0]
-    return list(model.model_fields)

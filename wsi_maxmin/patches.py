@@ -6,17 +6,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.labels import MIXED, NORMAL, TUMOUR, UNLABELLED, label_of
+
+__all__ = [
+    "MIXED",
+    "NORMAL",
+    "SCHEMA",
+    "TABLE_NAME",
+    "TUMOUR",
+    "UNLABELLED",
+    "PatchTable",
+    "label_of",
+    "make_rows",
+    "read_patch_table",
+    "write_patch_table",
+]
 
 TABLE_NAME = "patches.parquet"
-SCHEMA_VERSION = "1"
-
-TUMOUR, NORMAL, MIXED, UNLABELLED = "tumor", "normal", "mixed", "unlabelled"
+SCHEMA_VERSION = "2"
 
 SCHEMA = pa.schema(
     [
@@ -33,11 +45,17 @@ SCHEMA = pa.schema(
         ("slide_label", pa.string()),
         ("tissue_fraction", pa.float64()),
         ("tumour_fraction", pa.float64()),
+        ("image_format", pa.string()),
         ("image_path", pa.string()),
+        ("image_offset", pa.int64()),
+        ("image_bytes", pa.int64()),
         ("mask_path", pa.string()),
+        ("mask_offset", pa.int64()),
+        ("mask_bytes", pa.int64()),
         ("split", pa.string()),
     ]
 )
+_SINCE_VERSION_2 = {"image_format": "png", "image_offset": 0, "image_bytes": -1, "mask_offset": 0, "mask_bytes": -1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,7 +67,10 @@ class PatchTable:
     rows : DataFrame
         One row a patch, sorted by slide_id, y, x. ``x, y, width, height`` are level-0 px (top-left corner), ``mpp`` is
         of the stored pixels, ``tumour_fraction`` is NaN without an annotation, paths are relative to the table's
-        folder and empty where there is no file. ``slide_label`` says whether the slide holds tumour anywhere.
+        folder and empty where there is no file; the file's bytes from ``image_offset`` on, ``image_bytes`` of them (-1:
+        all), are the image, also where the file is a shard of many. ``image_format`` is ``png``, ``jpeg``, ``raw-jpeg``
+        (the slide's own tile) or ``none`` (to be read from the slide). ``slide_label`` says whether the slide holds
+        tumour anywhere.
     facts : mapping
         Settings and slide fingerprints; no times.
     """
@@ -73,15 +94,6 @@ def make_rows(records: list[dict[str, Any]]) -> pd.DataFrame:
     """Return records as rows of the table's columns and types, sorted."""
     rows = pa.Table.from_pylist(records, schema=SCHEMA).to_pandas()
     return rows.sort_values(["slide_id", "y", "x"], ignore_index=True)
-
-
-def label_of(tumour_fraction: float, min_tumour: float) -> str:
-    """Return the label of a patch: tumour from `min_tumour` on, normal at 0, mixed between, unlabelled if NaN."""
-    if np.isnan(tumour_fraction):
-        return UNLABELLED
-    if tumour_fraction == 0:
-        return NORMAL
-    return TUMOUR if tumour_fraction >= min_tumour else MIXED
 
 
 def write_patch_table(path: Path, table: PatchTable) -> None:
@@ -110,5 +122,8 @@ def read_patch_table(path: Path) -> PatchTable:
         arrow = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} cannot be read", got=str(error), expected="a patch table") from None
-    facts = json.loads((arrow.schema.metadata or {}).get(b"wsi_maxmin.facts", b"{}"))
-    return PatchTable(rows=arrow.to_pandas(), facts=facts)
+    metadata = arrow.schema.metadata or {}
+    rows = arrow.to_pandas()
+    if metadata.get(b"wsi_maxmin.schema") == b"1":
+        rows = rows.assign(**_SINCE_VERSION_2)[SCHEMA.names]
+    return PatchTable(rows=rows, facts=json.loads(metadata.get(b"wsi_maxmin.facts", b"{}")))

@@ -1,17 +1,16 @@
 """Samples as tensors: read, resized, and augmented together with their mask."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from wsi_maxmin.config import AugmentConfig
+from wsi_maxmin.data._pixels import read_image, read_mask
 from wsi_maxmin.data._samples import Sample
 from wsi_maxmin.errors import InputError
 
@@ -137,23 +136,3 @@ class RandomRotate90(v2.Transform):  # type: ignore[misc]  # torchvision ships n
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Turn one tensor."""
         return tv_tensors.wrap(torch.rot90(inpt, params["turns"], (-2, -1)), like=inpt)
-
-
-def read_image(path: Path) -> torch.Tensor:
-    """Read an image as (3, H, W) uint8 RGB."""
-    return torch.from_numpy(_open(path, "RGB")).permute(2, 0, 1).contiguous()
-
-
-def read_mask(path: Path) -> torch.Tensor:
-    """Read a mask as (1, H, W) uint8: 1 where the file is not 0, in any of its colours if it has some."""
-    pixels = _open(path, None)
-    foreground = pixels[..., :3].any(axis=-1) if pixels.ndim == 3 else pixels != 0
-    return torch.from_numpy(foreground.astype(np.uint8))[None]
-
-
-def _open(path: Path, mode: str | None) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert(mode) if mode else image)
-    except (OSError, SyntaxError) as error:
-        raise InputError("an image cannot be read", got=f"{path} ({error})") from error

@@ -1,17 +1,52 @@
 """What a labelled sample is, and how its files are found."""
 
-import csv
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from wsi_maxmin.csvs import read_csv_rows as read_csv_rows
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.geometry import Box
+from wsi_maxmin.slide_list import ListedSlide
 
 Split = Literal["train", "valid", "test"]
 
 _SAME_PIXELS = (".bmp", ".png")
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A part of a file that is an image file itself, such as a member of a tar shard.
+
+    Attributes
+    ----------
+    path : Path
+    offset, count : int
+        First byte, and number of bytes; a count of -1 is all up to the end.
+    """
+
+    path: Path
+    offset: int
+    count: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class SlidePart:
+    """A patch whose pixels are still in its slide.
+
+    Attributes
+    ----------
+    slide : ListedSlide
+    box : Box
+        Level-0 px.
+    side_px : int
+        Side of the patch, in its own pixels.
+    """
+
+    slide: ListedSlide
+    box: Box
+    side_px: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,36 +55,36 @@ class Sample:
 
     Attributes
     ----------
-    image : Path
-        The image's file.
-    mask : Path or None
-        File of its ground truth, nonzero = foreground; evaluation alone opens it, and it may be absent in training.
+    image : Path, FilePart or SlidePart
+        Where the image is; a path is a file of its own.
+    mask : Path, FilePart or None
+        Where its ground truth is, nonzero = foreground; evaluation alone opens it, and it may be absent in training.
     background_only : bool
         Known to have no foreground, so that it needs no file of ground truth.
     label : int
         Index into the config's ``data.classes``.
     group : str
         Patient or slide; empty where unknown.
+    patch_id : str
+        Its row in a table of patches; empty for an image that is none.
     """
 
-    image: Path
-    mask: Path | None
+    image: Path | FilePart | SlidePart
+    mask: Path | FilePart | None
     label: int
     group: str
     background_only: bool = False
+    patch_id: str = ""
 
+    @property
+    def name(self) -> str:
+        """What results call it: the patch's id, else the name of the image's file."""
+        return self.patch_id or (self.image.name if isinstance(self.image, Path) else str(self.image))
 
-def read_csv_rows(path: Path) -> list[list[str]]:
-    """Read a CSV (also gzipped), whatever its line ends, without stray spaces and empty lines."""
-    if not path.is_file():
-        raise InputError("no such list of samples", got=path)
-    data = path.read_bytes()
-    try:
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError("a list of samples cannot be read", got=f"{path} ({error})", expected="UTF-8 text") from None
-    rows = csv.reader(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
-    return [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+    @property
+    def mask_path(self) -> Path | None:
+        """The file that holds the ground truth."""
+        return self.mask.path if isinstance(self.mask, FilePart) else self.mask
 
 
 def class_index(value: str, classes: Sequence[str], where: str) -> int:
