@@ -11,6 +11,7 @@ from PIL import Image
 from wsi_maxmin.annotations import read_asap_xml
 from wsi_maxmin.assets import DEMO_ANNOTATION, DEMO_MODEL, DEMO_SLIDE, DEMO_VALID, find_model
 from wsi_maxmin.checkpoint import load_checkpoint
+from wsi_maxmin.extract_inputs import ExtractInputs
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.patches import TABLE_NAME
 from wsi_maxmin.pipelines.extract_patches import extract_patches
@@ -47,7 +48,8 @@ class DemoResult:
 def demo(out: Path, *, device: str = "auto", progress: Progress | None = None) -> DemoResult:
     """Cut patches, map the tumour, draw it beside its annotation, score it; earlier results are replaced."""
     progress = progress or Quiet()
-    extract_patches([DEMO_SLIDE], out / "patches", annotations=DEMO_ANNOTATION, existing="overwrite", progress=progress)
+    inputs = ExtractInputs(slides=[DEMO_SLIDE], annotations=DEMO_ANNOTATION)
+    extract_patches(inputs, out / "patches", existing="overwrite", progress=progress)
     heatmaps = out / "heatmaps"
     settings = InferSettings(model=DEMO_MODEL)
     infer_slide([DEMO_SLIDE], heatmaps, settings=settings, device=device, existing="overwrite", progress=progress)

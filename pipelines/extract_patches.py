@@ -1,81 +1,61 @@
 """Cut the tissue of slides into labelled patches with masks."""
 
-import hashlib
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from PIL import Image
+from upath import UPath
 
-from wsi_maxmin.annotations import Annotation, Role, find_annotation, read_asap_xml
-from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide, unique_slide_ids
-from wsi_maxmin.errors import InputError
-from wsi_maxmin.geometry import Box, TissueMask
-from wsi_maxmin.grids import TileGrid
-from wsi_maxmin.patches import (
-    NORMAL,
-    TABLE_NAME,
-    TUMOUR,
-    UNLABELLED,
-    PatchTable,
-    label_of,
-    make_rows,
-    read_patch_table,
-    write_patch_table,
+from wsi_maxmin import protocols
+from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide
+from wsi_maxmin.cutting import ask_tumour, cut_chunk, describe, in_chunks, plan_slide, release
+from wsi_maxmin.extract_inputs import ExtractInputs, JobMaker
+from wsi_maxmin.extraction import ExtractSettings, Plan, SlideJob
+from wsi_maxmin.patches import PatchTable, make_rows, read_patch_table, write_patch_table
+from wsi_maxmin.pipelines._patch_folder import (
+    PARTS,
+    clear,
+    clear_slide,
+    gather,
+    known_slides,
+    write_slides,
 )
 from wsi_maxmin.progress import Progress, Quiet
-from wsi_maxmin.readers import Reader, open_slide
-from wsi_maxmin.tiling import make_grid, tissue_fraction
-from wsi_maxmin.tissue import find_tissue
+from wsi_maxmin.quotas import Quotas
+from wsi_maxmin.runinfo import RUN_FILE, read_json, write_json
+from wsi_maxmin.sinks import preview
+from wsi_maxmin.workers import Workers, usable_cores
 
-_PARTS, _IMAGES, _MASKS = "parts", "images", "masks"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtractSettings:
-    """What decides which patches are cut and how.
-
-    Attributes
-    ----------
-    patch_px, stride_px : int
-        Side of a patch and step between patches, in pixels of the patches.
-    mpp : float or None
-        µm per pixel of the patches; None is the slide's level 0.
-    min_tissue, min_tumour : float
-        Least share of tissue of a patch to cut it, of tumour to label it tumour.
-    slide_mpp : float or None
-        µm per level-0 pixel, where slides do not say.
-    groups : mapping
-        Meaning of further annotation groups.
-    """
-
-    patch_px: int = 512
-    stride_px: int | None = None
-    mpp: float | None = None
-    min_tissue: float = 0.1
-    min_tumour: float = 0.2
-    slide_mpp: float | None = None
-    groups: tuple[tuple[str, Role], ...] = ()
+# Further meanings of groups and other µm per pixel mend slides that failed; splits are no more than columns.
+_MAY_CHANGE = ("groups", "slide_mpp", "preview", "splits", "folds")
 
 
 def extract_patches(
-    slides: Sequence[Path],
+    inputs: ExtractInputs,
     out: Path,
     *,
-    annotations: Path | None = None,
     settings: ExtractSettings | None = None,
     existing: Existing = "refuse",
-    workers: int = 2,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> CohortResult:
     """Write ``patches.parquet``, images and masks of all slides to `out`.
 
-    A slide is done when its part of the table is there; ``--resume`` skips those and cuts the others.
+    A slide is done when its part of the table is there; resuming skips those and cuts the others from their start.
+
+    Parameters
+    ----------
+    inputs : ExtractInputs
+    out : Path
+    settings : ExtractSettings, optional
+    existing : {"refuse", "resume", "overwrite"}
+        What to do with an earlier run in `out`.
+    workers : int, optional
+        Processes that cut; all cores by default. The result does not depend on it. With more than one, a script that
+        calls this needs the guard ``if __name__ == "__main__":``.
+    progress : Progress, optional
 
     Raises
     ------
@@ -83,162 +63,153 @@ def extract_patches(
         If nothing can be attempted: no slides, no annotations where they are said to be, a folder in use.
     """
     settings, progress = settings or ExtractSettings(), progress or Quiet()
-    named = unique_slide_ids(slides)
-    if annotations is not None and annotations.is_file() and len(named) > 1:
-        raise InputError(
-            "one annotation for several slides",
-            got=annotations,
-            expected="a folder of <slide>.xml",
-            remedy="name it",
-        )
-    if annotations is not None:
-        find_annotation(annotations, next(iter(named)))
-    values = {
-        **asdict(settings),
-        "groups": [list(group) for group in settings.groups],
-        "command": "extract-patches",
-    }
-    with locked(out):
-        if claim(out, values, existing, may_change=("groups", "slide_mpp")) and any(map(Path.exists, named.values())):
-            _clear(out)
-        (out / _PARTS).mkdir(exist_ok=True)
-
-        def work(slide_id: str, path: Path) -> Status:
-            part = out / _PARTS / f"{slide_id}.parquet"
-            with open_slide(path, slide_mpp=settings.slide_mpp, slide_id=slide_id) as slide:
-                xml = find_annotation(annotations, slide_id) if annotations is not None else None
-                inputs = {**slide.fingerprint(), "annotation": _digest(xml)}
-                if part.is_file():
-                    same_slide(slide_id, read_patch_table(part).facts["slide"], inputs)
-                    return "skipped"
-                if xml is None:
-                    progress.say(f"{slide_id}: no annotation, so its patches are unlabelled")
-                annotation = read_asap_xml(xml, dict(settings.groups)) if xml is not None else None
-                rows = _cut(slide, annotation, out, settings, workers, progress)
-                write_patch_table(part, PatchTable(rows=rows, facts={"slide": inputs}))
-            return "done"
-
-        result = run_cohort(named, work, out=out, settings=values, progress=progress)
-        _gather(out, values)
+    count = workers or usable_cores()
+    values = {**settings.to_json(), **inputs.to_json(), "command": "extract-patches"}
+    quota = bool(protocols.plugins.load(settings.protocol).NEEDS_QUOTA)
+    may_change = tuple(name for name in _MAY_CHANGE if not (quota and name in ("splits", "folds")))
+    maker = JobMaker(inputs, settings, known_slides(out) if existing == "resume" else {})
+    if existing != "resume":
+        # A resumed run may have patients that are not given again.
+        maker.check_folds()
+    with locked(out), Workers(count, preload="wsi_maxmin.cutting") as pool:
+        starts = claim(out, values, existing, may_change=may_change)
+        fresh = starts and bool(maker.found())
+        if fresh:
+            clear(out)
+        earlier = read_json(out / RUN_FILE)
+        if fresh or earlier is None:
+            # From here on the folder is known for a run's, whatever happens.
+            write_json(out / RUN_FILE, {"status": "running", "settings": values})
+        elif starts:
+            # Where none of the slides is there, what an earlier run made stays, and how it was made.
+            values = earlier["settings"]
+        (out / PARTS).mkdir(exist_ok=True)
+        write_slides(out, maker)
+        for note in maker.notes:
+            progress.say(note)
+        run = _Run(maker, settings, out, pool, progress, quota=quota)
+        try:
+            result = run_cohort(
+                run.in_order(),
+                run.attempt,
+                out=out,
+                settings=values,
+                progress=progress,
+                parallel=count,
+                fresh=fresh,
+                stop=run.stop,
+            )
+        finally:
+            release()
+        if fresh or not starts:
+            gather(out, values, maker, inputs, settings, progress)
     return result
 
 
-def _clear(out: Path) -> None:
-    """Remove what an earlier run wrote, and nothing else."""
-    for name in (_PARTS, _IMAGES, _MASKS):
-        shutil.rmtree(out / name, ignore_errors=True)
-    (out / TABLE_NAME).unlink(missing_ok=True)
+class _Run:
+    """One run: its `attempt` does one slide, for any number of threads."""
 
+    def __init__(
+        self,
+        maker: JobMaker,
+        settings: ExtractSettings,
+        out: Path,
+        pool: Workers,
+        progress: Progress,
+        *,
+        quota: bool,
+    ) -> None:
+        self._maker, self._settings, self._out = maker, settings, out
+        self._pool, self._progress = pool, progress
+        self._unknown: dict[str, Exception] = {}
+        self._tumour = self._with_tumour() if quota else []
+        normal = [slide_id for slide_id in maker.slides if slide_id not in self._tumour]
+        splits, _ = maker.given_splits()
+        if quota and not self._tumour:
+            progress.say("no slide with tumour is given, so slides without give no patches either")
+        self._quotas = Quotas(tumour=self._tumour, normal=normal, splits=splits, out=out) if quota else None
 
-def _gather(out: Path, settings: Mapping[str, Any]) -> None:
-    parts = {path.stem: read_patch_table(path) for path in sorted((out / _PARTS).glob("*.parquet"))}
-    if parts:
-        rows = pd.concat([part.rows for part in parts.values()], ignore_index=True)
-        facts = {"settings": settings, "slides": {name: part.facts["slide"] for name, part in parts.items()}}
-        rows = _keep_edits(rows.sort_values(["slide_id", "y", "x"], ignore_index=True), out / TABLE_NAME)
-        write_patch_table(out / TABLE_NAME, PatchTable(rows=rows, facts=facts))
+    def in_order(self) -> dict[str, Path | UPath]:
+        """Return the slides' paths: those with tumour first, where others wait for what they give."""
+        slides = self._maker.slides
+        order = dict.fromkeys((*self._tumour, *slides))
+        # A hashed name has no path beside it.
+        hashed = self._settings.hash_slide_ids
+        return {slide_id: Path(slide_id) if hashed else slides[slide_id].path for slide_id in order}
 
+    def attempt(self, slide_id: str, path: Path | UPath) -> Status:  # noqa: ARG002 - a cohort's form
+        """Cut one slide, or find that it is done."""
+        patches = 0
+        try:
+            status, patches = self._slide(self._maker.job(slide_id))
+        except Exception as error:
+            if self._settings.hash_slide_ids:
+                raise self._maker.without_names(error, slide_id) from None
+            raise
+        finally:
+            if self._quotas is not None:
+                self._quotas.report(slide_id, patches)
+        return status
 
-def _keep_edits(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
-    """Carry over what people fill in by hand, patients and splits, from the table that a resumed run replaces."""
-    if not table.is_file():
-        return rows
-    edited = read_patch_table(table).rows.set_index("patch_id")[["patient_id", "split"]]
-    edited = edited.reindex(rows["patch_id"])
-    for column in edited:
-        rows[column] = edited[column].fillna(rows.set_index("patch_id")[column]).to_numpy()
-    return rows
+    def stop(self) -> None:
+        """Drop what has not begun, so that an interrupted run ends soon."""
+        if self._quotas is not None:
+            self._quotas.abandon()
+        self._pool.close()
 
+    def _slide(self, job: SlideJob) -> tuple[Status, int]:
+        if job.slide_id in self._unknown:
+            raise self._unknown[job.slide_id]
+        part = self._out / PARTS / f"{job.slide_id}.parquet"
+        if part.is_file():
+            done = read_patch_table(part)
+            same_slide(job.slide_id, done.facts["slide"], self._pool.run(describe, job, self._settings))
+            return "skipped", len(done.rows)
+        if self._quotas is not None and job.slide_id not in self._tumour:
+            job = replace(job, quota=self._quotas.of(job.slide_id))
+        plan = self._pool.run(plan_slide, job, self._settings)
+        self._progress.say(f"{job.slide_id}: {plan.note}")
+        rows = self._cut(job, plan)
+        write_patch_table(part, PatchTable(rows=rows, facts={"slide": plan.facts}))
+        return "done", len(rows)
 
-def _digest(xml: Path | None) -> str | None:
-    return None if xml is None or not xml.is_file() else hashlib.sha256(xml.read_bytes()).hexdigest()[:16]
+    def _cut(self, job: SlideJob, plan: Plan) -> pd.DataFrame:
+        clear_slide(self._out, job.slide_id)
+        chunks = enumerate(in_chunks(plan, self._settings))
+        job = replace(job, listed=())
+        calls = [(job, self._settings, self._out, number, patches, plan.mpp) for number, patches in chunks]
+        records: list[dict[str, Any]] = []
+        try:
+            with self._progress.track(job.slide_id, len(plan.patches), unit="patch") as advance:
+                for rows in self._pool.map(cut_chunk, calls):
+                    records += rows
+                    advance(len(rows))
+        except Exception:
+            # Images of which no table speaks would be taken for the slide's.
+            clear_slide(self._out, job.slide_id)
+            raise
+        if self._settings.preview:
+            self._pool.run(preview.write, job, self._settings, plan, self._out)
+        self._say_fallbacks(job.slide_id, records)
+        return make_rows([{**row, "patient_id": job.slide_id, "split": ""} for row in records])
 
+    def _say_fallbacks(self, slide_id: str, records: Sequence[dict[str, Any]]) -> None:
+        if self._settings.format == "raw-jpeg":
+            again = sum(row["image_format"] != "raw-jpeg" for row in records)
+            self._progress.say(
+                f"{slide_id}: {len(records) - again} of {len(records)} patches are copies of the slide's own tiles"
+                + (f", {again} are none and were compressed at quality 95" if again else "")
+            )
 
-def _cut(
-    slide: Reader,
-    annotation: Annotation | None,
-    out: Path,
-    settings: ExtractSettings,
-    workers: int,
-    progress: Progress,
-) -> pd.DataFrame:
-    """Cut one slide; return its rows of the table."""
-    slide_id = slide.info.slide_id
-    tissue = find_tissue(slide)
-    grid = make_grid(
-        slide.info,
-        tissue,
-        mpp=settings.mpp,
-        tile_px=settings.patch_px,
-        stride_px=settings.stride_px,
-        min_tissue=settings.min_tissue,
-    )
-    progress.say(f"{slide_id}: {len(grid)} patches of {grid.describe_mpp(settings.mpp)}{slide.info.mpp_note()}")
-    for folder in (_IMAGES, _MASKS):
-        (out / folder / slide_id).mkdir(parents=True, exist_ok=True)
-    cutter = _Cutter(slide=slide, annotation=annotation, tissue=tissue, grid=grid, out=out, settings=settings)
-    with progress.track(slide_id, len(grid), unit="patch") as advance:
-        records = []
-        for record in _in_threads(cutter, list(grid.boxes()), workers):
-            records.append(record)
-            advance()
-    return make_rows(records)
-
-
-def _in_threads(cutter: "_Cutter", boxes: list[Box], workers: int) -> Iterator[dict[str, Any]]:
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(cutter, boxes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Cutter:
-    """Cut one box of a slide: image and mask to disk, its row of the table as result."""
-
-    slide: Reader
-    annotation: Annotation | None
-    tissue: TissueMask
-    grid: TileGrid
-    out: Path
-    settings: ExtractSettings
-
-    def __call__(self, box: Box) -> dict[str, Any]:
-        side = self.settings.patch_px
-        slide_id = self.slide.info.slide_id
-        patch_id = f"{slide_id}_{box.x}_{box.y}"
-        image_path = f"{_IMAGES}/{slide_id}/{patch_id}.png"
-        Image.fromarray(self.slide.read(box, side, side)).save(self.out / image_path, compress_level=1)
-        tumour_fraction, mask_path = self._mask(box, f"{_MASKS}/{slide_id}/{patch_id}.png")
-        return {
-            "patch_id": patch_id,
-            "slide_id": slide_id,
-            "patient_id": slide_id,
-            "x": box.x,
-            "y": box.y,
-            "width": box.width,
-            "height": box.height,
-            "mpp": self.grid.mpp,
-            "patch_px": side,
-            "label": label_of(tumour_fraction, self.settings.min_tumour),
-            "slide_label": self._slide_label,
-            "tissue_fraction": tissue_fraction(box, self.tissue),
-            "tumour_fraction": tumour_fraction,
-            "image_path": image_path,
-            "mask_path": mask_path,
-            "split": "",
-        }
-
-    @property
-    def _slide_label(self) -> str:
-        if self.annotation is None:
-            return UNLABELLED
-        return TUMOUR if self.annotation.include else NORMAL
-
-    def _mask(self, box: Box, path: str) -> tuple[float, str]:
-        """Write the mask of a box with tumour; return its tumour fraction and the mask's path, empty without one."""
-        if self.annotation is None:
-            return float("nan"), ""
-        mask = self.annotation.mask(box, self.settings.patch_px, self.settings.patch_px)
-        if not mask.any():
-            return 0.0, ""
-        Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).convert("1").save(self.out / path)
-        return float(mask.mean()), path
+    def _with_tumour(self) -> list[str]:
+        answers: dict[str, bool | Exception] = {}
+        calls = []
+        for slide_id in self._maker.slides:
+            try:
+                calls.append((self._maker.job(slide_id), self._settings))
+            except Exception as error:
+                answers[slide_id] = error
+        answers |= dict(self._pool.map(ask_tumour, calls))
+        # The attempt of such a slide fails with this. Until it is mended nobody knows that it has no tumour.
+        self._unknown = {slide_id: answer for slide_id, answer in answers.items() if isinstance(answer, Exception)}
+        return [slide_id for slide_id in self._maker.slides if answers[slide_id]]

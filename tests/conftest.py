@@ -17,6 +17,13 @@ settings.register_profile("wsi-maxmin", deadline=None)
 settings.load_profile("wsi-maxmin")
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every data file below a folder; the others hold times and process numbers."""
+    times = ("run.json", ".lock", "failures.log")
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in times)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 @pytest.fixture
 def data_dir() -> Path:
     """Return the folder of real data; tests that use it carry ``@pytest.mark.data``."""
@@ -143,3 +150,19 @@ def tissue_slide(
 ) -> Path:
     """Return a slide of 1000×700 px at 0.25 µm whose tissue is one rectangle, (256, 128) to (768, 512)."""
     return write_pyramid(tmp_path / "slide.tif", make_pyramid(stained(1000, 700, (256, 128, 512, 384)), 3))
+
+
+@pytest.fixture
+def make_slide(
+    tmp_path: Path,
+    stained: Callable[..., np.ndarray],
+    make_pyramid: Callable[..., list[np.ndarray]],
+    write_pyramid: Callable[..., Path],
+) -> Callable[..., Path]:
+    """Return a function that writes a slide of 512 × 384 px at 2 µm with a rectangle of tissue."""
+
+    def make(name: str, *rectangles: tuple[int, int, int, int], seed: int = 0) -> Path:
+        levels = make_pyramid(stained(512, 384, *rectangles, seed=seed), 2)
+        return write_pyramid(tmp_path / f"{name}.tif", levels, 2.0)
+
+    return make

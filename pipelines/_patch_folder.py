@@ -1,0 +1,135 @@
+"""The folder that extract-patches writes: its parts, its list of slides, and the table made of the parts."""
+
+import csv
+import io
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from wsi_maxmin import stores
+from wsi_maxmin.cohort import FAILURES
+from wsi_maxmin.errors import InputError
+from wsi_maxmin.extract_inputs import ExtractInputs, JobMaker
+from wsi_maxmin.extraction import ExtractSettings
+from wsi_maxmin.patches import TABLE_NAME, TUMOUR, PatchTable, read_patch_table, write_patch_table
+from wsi_maxmin.progress import Progress
+from wsi_maxmin.quotas import QUOTA_FILE
+from wsi_maxmin.sinks.preview import PREVIEWS
+from wsi_maxmin.slide_ids import source_key
+from wsi_maxmin.splits import kfold
+
+PARTS, SLIDES = "parts", "slides.csv"
+_COLUMNS = ("slide_id", "path", "mpp", "name")
+
+
+def clear(out: Path) -> None:
+    """Remove what an earlier run wrote, and nothing else."""
+    for name in (PARTS, PREVIEWS, *_image_folders()):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in (TABLE_NAME, SLIDES, QUOTA_FILE, FAILURES):
+        (out / name).unlink(missing_ok=True)
+
+
+def clear_slide(out: Path, slide_id: str) -> None:
+    """Remove what an interrupted run left of a slide."""
+    for name in _image_folders():
+        shutil.rmtree(out / name / slide_id, ignore_errors=True)
+
+
+def known_slides(out: Path) -> dict[str, str]:
+    """Return the plain names and paths of the slides of earlier runs."""
+    return {row["name"]: row["path"] for row in _read_slides(out).values()}
+
+
+def write_slides(out: Path, maker: JobMaker) -> None:
+    """Write which file each slide is; with hashed names this is the one file that tells."""
+    rows = _read_slides(out)
+    for slide_id in maker.found():
+        slide = maker.slides[slide_id]
+        mpp = maker.slide_mpp(slide_id)
+        given = "" if mpp is None else repr(mpp)
+        # What is done was done with the µm per pixel that were given then.
+        is_done = slide_id in rows and (out / PARTS / f"{slide_id}.parquet").is_file()
+        rows[slide_id] = {
+            "slide_id": slide_id,
+            "path": source_key(slide.path),
+            "mpp": rows[slide_id]["mpp"] if is_done else given,
+            "name": maker.plain_name(slide_id),
+        }
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows[slide_id] for slide_id in sorted(rows))
+    partial = out / f".{SLIDES}.partial"
+    partial.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
+    partial.replace(out / SLIDES)
+
+
+def gather(
+    out: Path,
+    values: Mapping[str, Any],
+    maker: JobMaker,
+    inputs: ExtractInputs,
+    settings: ExtractSettings,
+    progress: Progress,
+) -> None:
+    """Write the table of all slides that are done, with patients and splits."""
+    parts = {path.stem: read_patch_table(path) for path in sorted((out / PARTS).glob("*.parquet"))}
+    if not parts:
+        return
+    rows = pd.concat([part.rows for part in parts.values()], ignore_index=True)
+    rows = rows.sort_values(["slide_id", "y", "x"], ignore_index=True)
+    splits, patients = maker.given_splits()
+    rows = _keep_edits(rows, out / TABLE_NAME)
+    known = {slide_id: patient for slide_id, patient in patients.items() if patient != slide_id}
+    _overlay(rows, "patient_id", known)
+    if inputs.folds is not None:
+        try:
+            splits = _folds(rows, inputs.folds, settings.seed)
+        except InputError as error:
+            # Too many slides failed or are empty: what was cut is not lost, and a resumed run deals the folds.
+            progress.say(f"no patch is in a fold: {error}")
+            splits = dict.fromkeys(rows["slide_id"], "")
+    _overlay(rows, "split", splits)
+    facts = {"settings": values, "slides": {name: part.facts["slide"] for name, part in parts.items()}}
+    write_patch_table(out / TABLE_NAME, PatchTable(rows=rows, facts=facts))
+
+
+def _folds(rows: pd.DataFrame, folds: int, seed: int) -> dict[str, str]:
+    slides = rows.drop_duplicates("slide_id")
+    labels = [int(label == TUMOUR) for label in slides["slide_label"]]
+    fold_of = kfold(list(slides["patient_id"]), labels, folds=folds, seed=seed)
+    return {row.slide_id: f"fold_{fold_of[row.patient_id]}" for row in slides.itertuples()}
+
+
+def _overlay(rows: pd.DataFrame, column: str, values: Mapping[str, str]) -> None:
+    """Set a column for the slides that a mapping names."""
+    if values:
+        pairs = zip(rows["slide_id"], rows[column], strict=True)
+        rows[column] = [values.get(slide_id, value) for slide_id, value in pairs]
+
+
+def _keep_edits(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
+    """Carry over what people fill in by hand, patients and splits, from the table that a resumed run replaces."""
+    if not table.is_file():
+        return rows
+    edited = read_patch_table(table).rows.set_index("patch_id")[["patient_id", "split"]]
+    edited = edited.reindex(rows["patch_id"])
+    for column in edited:
+        rows[column] = edited[column].fillna(rows.set_index("patch_id")[column]).to_numpy()
+    return rows
+
+
+def _image_folders() -> list[str]:
+    return [folder for name in stores.plugins.names() for folder in stores.plugins.load(name).FOLDERS]
+
+
+def _read_slides(out: Path) -> dict[str, dict[str, str]]:
+    path = out / SLIDES
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return {row["slide_id"]: row for row in csv.DictReader(file)}

@@ -1,0 +1,122 @@
+"""What extract-patches would do: how many patches, how much disk, how long. Nothing is written."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from wsi_maxmin import formats
+from wsi_maxmin.cutting import holds_tumour, open_job, plan_slide, release
+from wsi_maxmin.errors import WsiMaxminError
+from wsi_maxmin.extract_inputs import ExtractInputs, JobMaker
+from wsi_maxmin.extraction import ExtractSettings, Plan, SlideJob
+from wsi_maxmin.progress import Progress, Quiet
+from wsi_maxmin.protocols import plugins as protocols
+from wsi_maxmin.workers import Workers, usable_cores
+
+_SAMPLE = 12
+_MASK_BYTES = 2_000
+
+
+class Expected(NamedTuple):
+    """What one slide would give; `remark` says more of it, or why it would fail."""
+
+    slide_id: str
+    patches: int
+    disk_bytes: float
+    seconds: float
+    remark: str
+    fails: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What a run would give: `table` says it in words."""
+
+    slides: tuple[Expected, ...]
+    workers: int
+
+    @property
+    def failed(self) -> bool:
+        """Whether any slide would fail."""
+        return any(slide.fails for slide in self.slides)
+
+    def table(self) -> str:
+        """Return a line a slide and their sum."""
+        width = max(len("together"), *(len(slide.slide_id) for slide in self.slides))
+        lines = [f"{'slide':{width}}  {'patches':>9}  {'disk':>9}  {'time':>8}"]
+        total = Expected(
+            "together",
+            sum(slide.patches for slide in self.slides),
+            sum(slide.disk_bytes for slide in self.slides),
+            sum(slide.seconds for slide in self.slides) / self.workers,
+            f"with {self.workers} workers",
+        )
+        for slide in (*self.slides, total):
+            size = f"{slide.disk_bytes / 1e6:,.0f} MB"
+            line = f"{slide.slide_id:{width}}  {slide.patches:>9,}  {size:>9}  {slide.seconds:>6,.0f} s  {slide.remark}"
+            lines.append(line.rstrip())
+        return "\n".join(lines)
+
+
+def plan_patches(
+    inputs: ExtractInputs,
+    *,
+    settings: ExtractSettings,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> DryRun:
+    """Plan every slide and encode a few of its patches to see how large they are and how long they take.
+
+    Raises
+    ------
+    InputError
+        If there is no slide, or an input is not what it is said to be.
+    """
+    progress, count = progress or Quiet(), workers or usable_cores()
+    maker = JobMaker(inputs, settings, {})
+    for note in maker.notes:
+        progress.say(note)
+    found = []
+    with (
+        Workers(count, preload="wsi_maxmin.cutting") as pool,
+        progress.track("plan", len(maker.slides), unit="slide") as advance,
+    ):
+        for expected in pool.map(_expect, [(maker, slide_id, settings) for slide_id in maker.slides]):
+            found.append(expected)
+            advance()
+    release()
+    order = {slide_id: index for index, slide_id in enumerate(maker.slides)}
+    return DryRun(slides=tuple(sorted(found, key=lambda slide: order[slide.slide_id])), workers=count)
+
+
+def _expect(maker: JobMaker, slide_id: str, settings: ExtractSettings) -> Expected:
+    try:
+        job = maker.job(slide_id)
+        start = time.perf_counter()
+        if protocols.load(settings.protocol).NEEDS_QUOTA and not holds_tumour(job, settings):
+            plan_slide(replace(job, quota=0), settings)
+            return Expected(slide_id, 0, 0.0, 0.0, "as many patches as the tumour slides give, evenly")
+        plan = plan_slide(job, settings)
+        planning = time.perf_counter() - start
+        size, seconds = _sample(job, settings, plan)
+    except Exception as error:
+        nameless = maker.without_names(error, slide_id) if settings.hash_slide_ids else error
+        kind = "" if isinstance(error, WsiMaxminError) else f"{type(error).__name__}: "
+        return Expected(slide_id, 0, 0.0, 0.0, f"fails: {kind}{nameless}", fails=True)
+    count = len(plan.patches)
+    return Expected(slide_id, count, count * size, planning + count * seconds, plan.note)
+
+
+def _sample(job: SlideJob, settings: ExtractSettings, plan: Plan) -> tuple[float, float]:
+    """Return the mean bytes of a few patches spread over the slide, and the mean seconds to make one."""
+    if not plan.patches:
+        return 0.0, 0.0
+    slide, truth = open_job(job, settings)
+    encode = formats.plugins.load(settings.format).encode
+    chosen = plan.patches[:: max(len(plan.patches) // _SAMPLE, 1)]
+    start = time.perf_counter()
+    images = [encode(slide, patch.box, settings.patch_px, quality=settings.jpeg_quality) for patch in chosen]
+    seconds = (time.perf_counter() - start) / len(chosen)
+    sizes = [len(image.data) for image in images if image is not None]
+    masks = _MASK_BYTES if truth is not None and truth.holds_tumour else 0
+    return sum(sizes) / len(chosen) + masks, seconds
