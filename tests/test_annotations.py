@@ -156,7 +156,7 @@ def test_slides_hold_tumour_where_an_included_outline_has_area() -> None:
 
 def test_the_boxes_of_the_outlines_hold_them_in_their_order(tmp_path: Path) -> None:
     found = read_asap_xml(asap(tmp_path, outline([(20.5, 3), (-2.5, 9), (7, 12.1)]), outline(SQUARE)))
-    assert found.tumour_boxes() == [Box(x=-3, y=3, width=24, height=10), Box(x=10, y=10, width=40, height=30)]
+    assert found.tumour_boxes() == [Box(x=-2, y=3, width=22, height=9), Box(x=10, y=10, width=40, height=30)]
 
 
 def test_a_ring_reaches_off_the_slide_and_still_fills_what_lies_on_it(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from tests.conftest import contents
 from tests.test_extract_patches import extract, outline, table
 from wsi_maxmin.extract_inputs import ExtractInputs
 from wsi_maxmin.extraction import ExtractSettings, SlideJob
-from wsi_maxmin.pipelines import extract_patches as pipeline
 from wsi_maxmin.pipelines.plan_patches import plan_patches
 
 P512 = ExtractSettings(protocol="p512", without_annotation="normal", format="jpeg", preview=False)
@@ -131,7 +130,7 @@ def test_an_error_before_the_first_slide_is_that_slides_failure_and_not_the_runs
             raise ZeroDivisionError("as a codec might")
         return job.slide_id in OUTLINES
 
-    monkeypatch.setattr(pipeline, "holds_tumour", holds_tumour)
+    monkeypatch.setattr("wsi_maxmin.cutting.holds_tumour", holds_tumour)
     status = run(cohort, tmp_path / "out")
     assert status == {"n1": "failed", **dict.fromkeys(("t1", "t2", "n2", "n3"), "done")}
     assert "ZeroDivisionError" in (tmp_path / "out" / "failures.log").read_text()

@@ -106,12 +106,12 @@ class Annotation:
         return draw(self._rounded.near(box), box)
 
     def tumour_boxes(self) -> list[Box]:
-        """Return the bounding box of each included outline, in their order."""
+        """Return the bounding box of each included outline as `drawn_mask` draws it, in their order."""
         boxes = []
-        for region in self.include:
+        for region in self._rounded.regions:
             points = np.concatenate(region)
-            x, y = (int(low) for low in np.floor(points.min(axis=0)))
-            right, bottom = (int(high) for high in np.ceil(points.max(axis=0)))
+            x, y = (int(low) for low in points.min(axis=0))
+            right, bottom = (int(high) for high in points.max(axis=0))
             boxes.append(Box(x=x, y=y, width=max(right - x, 1), height=max(bottom - y, 1)))
         return boxes
 
