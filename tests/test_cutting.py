@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_extract_patches import SMALL, TISSUE, TUMOUR, outline
+from wsi_maxmin import stores
 from wsi_maxmin.cutting import (
-    FILES_A_CHUNK,
     cut_chunk,
     describe,
     digest,
@@ -55,11 +55,9 @@ def plan_of(corners: list[tuple[int, int]]) -> Plan:
 def test_chunks_hold_each_patch_once_whatever_the_order_of_the_plan(
     settings: ExtractSettings, corners: list[tuple[int, int]], data: st.DataObject
 ) -> None:
-    size = {"files": FILES_A_CHUNK, "shard": 3}[settings.store]
     chunks = in_chunks(plan_of(corners), settings)
     assert sorted(patch[:2] for chunk in chunks for patch in chunk) == sorted(corners)
-    assert [len(chunk) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
-    assert all(0 < len(chunk) <= size for chunk in chunks)
+    assert [len(chunk) for chunk in chunks] == stores.plugins.load(settings.store).chunk_sizes(len(corners), 3)
     assert in_chunks(plan_of(data.draw(st.permutations(corners))), settings) == chunks
 
 

@@ -5,6 +5,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wsi_maxmin.formats import Encoded
 from wsi_maxmin.stores import NOWHERE, Place, plugins
@@ -78,6 +80,20 @@ def test_a_long_name_still_has_its_place(tmp_path: Path) -> None:
     assert bytes_at(tmp_path, image) == IMAGE.data
     with tarfile.open(tmp_path / image.path) as tar:
         assert tar.getnames()[0] == f"{slide_id}_0_0.png"
+
+
+@given(st.sampled_from(plugins.names()), st.integers(0, 5000), st.integers(1, 700))
+def test_chunks_hold_every_patch_and_none_is_empty(store: str, count: int, shard_patches: int) -> None:
+    sizes = plugins.load(store).chunk_sizes(count, shard_patches)
+    assert sum(sizes) == count
+    assert all(size > 0 for size in sizes)
+
+
+def test_shards_are_as_large_as_was_asked_and_files_end_in_small_chunks() -> None:
+    assert plugins.load("shard").chunk_sizes(1200, 500) == [500, 500, 200]
+    sizes = plugins.load("files").chunk_sizes(2000, 500)
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0], sizes[-2]) == (128, 16)
 
 
 def test_the_same_patches_are_the_same_bytes(name: str, tmp_path: Path) -> None:

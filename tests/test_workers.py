@@ -24,6 +24,11 @@ def fail(value: int) -> int:
     raise InputError("no", got=value)
 
 
+def pid_after(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
 def die_once(flag: Path) -> int:
     if not flag.exists():
         flag.touch()
@@ -38,15 +43,15 @@ def die(value: int) -> int:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_every_piece_of_work_is_done(count: int) -> None:
-    with Workers(count, preload=PRELOAD) as pool:
+    with Workers(count, preload=PRELOAD, patience_s=0) as pool:
         assert sorted(pool.map(double, [(value,) for value in range(20)])) == list(range(0, 40, 2))
         assert pool.run(double, 4) == 8
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_error_of_a_worker_is_raised_as_it_was(count: int) -> None:
-    with Workers(count, preload=PRELOAD) as pool:
-        with pytest.raises(InputError, match="^no; got 3$"):
+    with Workers(count, preload=PRELOAD, patience_s=0) as pool:
+        with pytest.raises(InputError, match=r"^no; got 3$"):
             pool.run(fail, 3)
         assert pool.run(double, 1) == 2
 
@@ -54,18 +59,32 @@ def test_an_error_of_a_worker_is_raised_as_it_was(count: int) -> None:
 def test_one_worker_is_the_calling_thread() -> None:
     with Workers(1, preload=PRELOAD) as pool:
         assert pool.run(os.getpid) == os.getpid()
-    with Workers(2, preload=PRELOAD) as pool:
+    with Workers(2, preload=PRELOAD, patience_s=0) as pool:
         assert pool.run(os.getpid) != os.getpid()
 
 
-def test_work_whose_process_died_is_tried_again(tmp_path: Path) -> None:
+def test_little_work_starts_no_process() -> None:
     with Workers(2, preload=PRELOAD) as pool:
+        assert {pool.run(os.getpid) for _ in range(20)} == {os.getpid()}
+        assert pool._pool is None
+
+
+def test_the_calling_thread_works_until_processes_are_there() -> None:
+    with Workers(2, preload=PRELOAD, patience_s=0.01) as pool:
+        pids = list(pool.map(pid_after, [(0.02,)] * 200))
+    assert pids[0] == os.getpid()
+    assert len(set(pids)) == 3
+    assert len(pids) == 200
+
+
+def test_work_whose_process_died_is_tried_again(tmp_path: Path) -> None:
+    with Workers(2, preload=PRELOAD, patience_s=0) as pool:
         assert list(pool.map(die_once, [(tmp_path / "flag",)])) == [1]
 
 
 def test_work_that_always_kills_its_process_fails_alone() -> None:
     """Other threads hand in innocent work meanwhile, some of it to processes that die for another's sake."""
-    with Workers(2, preload=PRELOAD) as pool, ThreadPoolExecutor(3) as threads:
+    with Workers(2, preload=PRELOAD, patience_s=0) as pool, ThreadPoolExecutor(3) as threads:
         guilty = threads.submit(pool.run, die, 1)
         innocent = [threads.submit(pool.run, double, value) for value in range(30)]
         with pytest.raises(WorkerDiedError, match=r"a worker process died; got 3 times.*--workers"):
@@ -74,7 +93,7 @@ def test_work_that_always_kills_its_process_fails_alone() -> None:
 
 
 def test_closing_ends_what_waits() -> None:
-    pool = Workers(2, preload=PRELOAD)
+    pool = Workers(2, preload=PRELOAD, patience_s=0)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(lambda: list(pool.map(time.sleep, [(0.2,)] * 200)))
         time.sleep(1)
@@ -92,7 +111,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         "import os, time\n"
         "from wsi_maxmin.workers import Workers\n"
         "if __name__ == '__main__':\n"
-        "    pool = Workers(2, preload='wsi_maxmin.errors')\n"
+        "    pool = Workers(2, preload='wsi_maxmin.errors', patience_s=0)\n"
         "    print(pool.run(os.getpid), flush=True)\n"
         "    list(pool.map(time.sleep, [(60,), (60,)]))\n"
     )

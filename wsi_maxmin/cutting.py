@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from wsi_maxmin.stores import Store
 Groups = tuple[tuple[str, Role], ...]
 
 MASK_SUFFIXES = (".tif", ".tiff")
-FILES_A_CHUNK = 128
 # Slides and masks are padded to whole tiles, each to its own.
 _PADDING_PX = 1024
 # Patches off the tile grid share tiles with their neighbours; blocks of columns this wide keep those in the reader's
@@ -93,9 +93,10 @@ def digest(path: Path | None) -> str | None:
 
 def in_chunks(plan: Plan, settings: ExtractSettings) -> list[tuple[Planned, ...]]:
     """Divide a plan into chunks of fixed size, whatever the number of workers, in an order that suits the reader."""
-    size = settings.shard_patches if settings.store == "shard" else FILES_A_CHUNK
+    sizes = stores.plugins.load(settings.store).chunk_sizes(len(plan.patches), settings.shard_patches)
     ordered = sorted(plan.patches, key=lambda patch: (patch.x // _BLOCK_PX, patch.y, patch.x))
-    return [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
+    left = iter(ordered)
+    return [tuple(islice(left, size)) for size in sizes]
 
 
 def cut_chunk(

@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy import ndimage
-from skimage.filters import threshold_otsu
 
 from wsi_maxmin.annotations._mask_level import open_levels
 from wsi_maxmin.config import TissueConfig
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.geometry import SlideInfo, TissueMask, nominal_downsample
+from wsi_maxmin.geometry import MPP_TOLERANCE, SlideInfo, TissueMask, nominal_downsample
 from wsi_maxmin.readers import Reader
 
 BoolArray = npt.NDArray[np.bool_]
@@ -48,8 +46,7 @@ def find_tissue(slide: Reader, config: TissueConfig | None = None) -> TissueMask
     config = config or TissueConfig()
     slide_mpp = slide.info.require_mpp()
     width, height = slide.info.size_px
-    downsample = max(config.overview_mpp / slide_mpp, 1.0)
-    overview = slide.overview(downsample)
+    overview = slide.overview(_overview_downsample(slide, config.overview_mpp / slide_mpp))
     mpp = slide_mpp * width / overview.shape[1]
     return TissueMask(
         mask=tissue_of_pixels(overview, mpp, config),
@@ -58,8 +55,17 @@ def find_tissue(slide: Reader, config: TissueConfig | None = None) -> TissueMask
     )
 
 
+def _overview_downsample(slide: Reader, wanted: float) -> float:
+    """Return the downsample of a level within 10 % of the one wanted, which needs no resampling, else that one."""
+    near = [own for own in slide.info.level_downsamples if abs(own / wanted - 1) <= MPP_TOLERANCE]
+    return near[0] if near else max(wanted, 1.0)
+
+
 def tissue_of_pixels(pixels: Pixels, mpp: float, config: TissueConfig) -> BoolArray:
     """Return tissue, (H, W) bool, of (H, W, 3) uint8 pixels at `mpp` µm per pixel."""
+    # Loaded here: processes that only cut patches start a third faster without SciPy.
+    from skimage.filters import threshold_otsu
+
     saturation = _median(_saturation(pixels))
     if np.ptp(saturation) == 0:
         return np.full(saturation.shape, saturation.flat[0] > LEAST_SATURATION * 255)
@@ -205,6 +211,8 @@ def _dilate(mask: BoolArray, radius: int) -> BoolArray:
 
 def _without_specks(mask: BoolArray, most_px: int) -> BoolArray:
     """Drop the 4-connected pieces of at most so many pixels."""
+    from scipy import ndimage
+
     pieces, _ = ndimage.label(mask)
     keep = np.bincount(pieces.ravel()) > most_px
     keep[0] = False

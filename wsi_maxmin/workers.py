@@ -1,10 +1,13 @@
 """Processes that do the work of a run, and survive each other's death."""
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
@@ -28,6 +31,9 @@ def usable_cores() -> int:
 class Workers:
     """A pool of processes for any number of threads that hand work to it; one worker is the calling thread itself.
 
+    Processes take a second to start. They are started once the work has taken `patience_s`, or once it will, as far as
+    what is done of it tells; until they are there the calling threads do it. So little work starts none.
+
     A process that dies (killed for memory, a codec that crashes) takes the pool with it. The pool is started anew, and
     what was under way is tried again, one piece after the other, so that the guilty one fails alone.
 
@@ -36,29 +42,24 @@ class Workers:
     count : int
     preload : str
         Module that the processes need, imported once for all of them.
+    patience_s : float
+        0 leaves no work to the calling thread.
     """
 
-    def __init__(self, count: int, *, preload: str) -> None:
+    def __init__(self, count: int, *, preload: str, patience_s: float = 1.0) -> None:
         self._count = count
         self._preload = preload
+        self._patience_s = patience_s
+        self._first: float | None = None
+        self._starter: threading.Thread | None = None
+        self._ready = threading.Event()
         self._pool: ProcessPoolExecutor | None = None
         self._lock = threading.Lock()
         self._alone = threading.Lock()
         self._closed = False
 
-    def start(self) -> None:
-        """Start the processes now, so that they load while the caller prepares."""
-        if self._count > 1:
-            self._current().submit(os.getpid)
-
     def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Run one piece of work and wait for it.
-
-        Raises
-        ------
-        WorkerDiedError
-            If its process dies every time.
-        """
+        """Run one piece of work and wait for it; see `map`."""
         return next(iter(self.map(function, [args])))
 
     def map(self, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterator[T]:
@@ -71,15 +72,19 @@ class Workers:
         KeyboardInterrupt
             If the pool was closed meanwhile.
         """
-        if self._count == 1:
-            for args in calls:
-                yield function(*args)
-            return
-        # Not `wait`, which sleeps on where a closed pool has cancelled what it waits for.
+        waiting = deque(calls)
+        start = time.monotonic()
+        while waiting:
+            done = len(calls) - len(waiting)
+            to_do_s = (time.monotonic() - start) / done * len(waiting) if done else 0.0
+            if self._has_processes(to_do_s):
+                break
+            yield function(*waiting.popleft())
+        # Not `futures.wait`, which sleeps on where a closed pool has cancelled what it waits for.
         ready: SimpleQueue[Future[T]] = SimpleQueue()
         under_way: dict[Future[T], tuple[Any, ...]] = {}
         try:
-            for args in calls:
+            for args in waiting:
                 future = self._submit(function, args)
                 under_way[future] = args
                 future.add_done_callback(ready.put)
@@ -97,6 +102,28 @@ class Workers:
             # What has begun is waited for: the caller may remove the files that it writes.
             begun = [future for future in under_way if not future.cancel()]
             futures.wait(begun)
+
+    def _has_processes(self, to_do_s: float) -> bool:
+        """Say whether processes are there to take work; start them once there was, or will be, enough of it."""
+        if self._count == 1 or self._ready.is_set():
+            return self._count > 1
+        now = time.monotonic()
+        with self._lock:
+            if self._closed:
+                raise KeyboardInterrupt
+            self._first = now if self._first is None else self._first
+            if self._starter is None and max(now - self._first, to_do_s) >= self._patience_s:
+                self._starter = threading.Thread(target=self._start, daemon=True)
+                self._starter.start()
+        if self._patience_s == 0:
+            self._ready.wait()
+        return self._ready.is_set()
+
+    def _start(self) -> None:
+        # A pool that is closed before it has started is no one's loss.
+        with contextlib.suppress(KeyboardInterrupt, CancelledError, BrokenProcessPool):
+            self._current().submit(os.getpid).result()
+        self._ready.set()
 
     def _submit(self, function: Callable[..., T], args: tuple[Any, ...]) -> Future[T]:
         while True:
@@ -144,7 +171,6 @@ class Workers:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> "Workers":
-        self.start()
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -1,8 +1,9 @@
 """Reduce an image by area: each output pixel is the mean of what it covers, parts of input pixels included."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -38,8 +39,11 @@ def reduce_by_area(pixels: Pixels, inner: tuple[float, float, float, float], wid
     return np.ascontiguousarray(turned.astype(np.uint8).transpose(1, 0, 2))
 
 
-def _weights(start: float, stop: float, count: int, size: int) -> tuple[csr_array, int, int]:
+def _weights(start: float, stop: float, count: int, size: int) -> tuple[Any, int, int]:
     """Return the share of each input pixel in each output pixel, (count, last - first), and first and last."""
+    # Loaded here: most patches are not resampled, and processes that cut them start a third faster without SciPy.
+    from scipy.sparse import csr_array
+
     edges = np.linspace(start, stop, count + 1).clip(0, size)
     first, last = int(np.floor(edges[0])), int(np.ceil(edges[-1]))
     low, high = np.floor(edges[:-1]).astype(int), np.ceil(edges[1:]).astype(int)

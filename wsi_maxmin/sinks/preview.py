@@ -10,11 +10,13 @@ from skimage.measure import find_contours
 
 from wsi_maxmin.cutting import open_job
 from wsi_maxmin.extraction import ExtractSettings, Plan, SlideJob
+from wsi_maxmin.formats.png import encode_png
 from wsi_maxmin.geometry import TissueMask
+from wsi_maxmin.readers import Reader
 
 PREVIEWS = "previews"
 
-_LONGER_SIDE_PX = 1600
+_LEAST_PX, _MOST_PX = 800, 2048
 # Colours that the colour-blind tell apart (Okabe and Ito), and that neither H&E nor glass has.
 _TISSUE, _PATCH, _TUMOUR = (0, 114, 178), (0, 158, 115), (230, 159, 0)
 _LEAST_SIDE_PX = 3
@@ -33,8 +35,7 @@ def write(job: SlideJob, settings: ExtractSettings, plan: Plan, out: Path) -> No
         Folder of the run; the picture is ``previews/<slide_id>.png`` in it.
     """
     slide, truth = open_job(job, settings)
-    downsample = max(max(slide.info.size_px) / _LONGER_SIDE_PX, 1.0)
-    picture = Image.fromarray(slide.overview(downsample))
+    picture = Image.fromarray(slide.overview(_downsample(slide)))
     draw = ImageDraw.Draw(picture)
     scale = picture.width / slide.info.size_px[0]
     _draw_patches(picture, plan, scale)
@@ -50,8 +51,15 @@ def write(job: SlideJob, settings: ExtractSettings, plan: Plan, out: Path) -> No
     path = out / PREVIEWS / f"{job.slide_id}.png"
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="PNG")
+    partial.write_bytes(encode_png(np.asarray(picture)))
     partial.replace(path)
+
+
+def _downsample(slide: Reader) -> float:
+    """Return that of a level of a fitting size, which needs no resampling, else one that gives such a size."""
+    longer = max(slide.info.size_px)
+    fitting = [own for own in slide.info.level_downsamples if _LEAST_PX <= longer / own <= _MOST_PX]
+    return fitting[0] if fitting else max(longer / _MOST_PX, 1.0)
 
 
 def _draw_patches(picture: Image.Image, plan: Plan, scale: float) -> None:

@@ -1,6 +1,7 @@
 """Where the bytes of patches go, one file each: ``open(out, slide_id, chunk) -> Store``.
 
-A slide is cut in chunks, each by one worker, and each chunk has a store of its own.
+A slide is cut in chunks, each by one worker, and each chunk has a store of its own;
+``chunk_sizes(count, shard_patches)`` says how large they are.
 """
 
 from wsi_maxmin._plugins import Plugins

@@ -9,10 +9,23 @@ from wsi_maxmin.stores._store import NOWHERE, Place, Store
 
 FOLDERS = ("images", "masks")
 
+_LARGE, _SMALL, _TAIL = 128, 16, 512
+
 
 def open(out: Path, slide_id: str, chunk: int) -> Store:  # noqa: ARG001 - a store's form
     """Return the store of a slide's chunk."""
     return FileStore(out, slide_id)
+
+
+def chunk_sizes(count: int, shard_patches: int) -> list[int]:  # noqa: ARG001 - a store's form
+    """Return how many patches one worker takes at a time.
+
+    Large chunks, because neighbours share tiles of the slide; at the end small ones, so that no worker is left alone
+    with a large one.
+    """
+    large = max(count - _TAIL, 0) // _LARGE
+    small, rest = divmod(count - large * _LARGE, _SMALL)
+    return [_LARGE] * large + [_SMALL] * small + [rest] * (rest > 0)
 
 
 class FileStore(Store):

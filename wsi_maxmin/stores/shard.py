@@ -25,6 +25,12 @@ def open(out: Path, slide_id: str, chunk: int) -> Store:
     return ShardStore(out, slide_id, chunk)
 
 
+def chunk_sizes(count: int, shard_patches: int) -> list[int]:
+    """Return how many patches each shard holds: as many as were asked for, and the rest."""
+    whole, rest = divmod(count, shard_patches)
+    return [shard_patches] * whole + [rest] * (rest > 0)
+
+
 class ShardStore(Store):
     """See the module."""
 
