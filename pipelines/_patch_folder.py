@@ -1,5 +1,6 @@
 """The folder that extract-patches writes: its parts, its list of slides, and the table made of the parts."""
 
+import contextlib
 import csv
 import io
 import shutil
@@ -26,9 +27,16 @@ _COLUMNS = ("slide_id", "path", "mpp", "name")
 
 
 def clear(out: Path) -> None:
-    """Remove what an earlier run wrote, and nothing else."""
-    for name in (PARTS, PREVIEWS, *_image_folders()):
-        shutil.rmtree(out / name, ignore_errors=True)
+    """Remove the files and the folders of slides that earlier runs wrote, and nothing else."""
+    slides = {*_read_slides(out), *(path.stem for path in (out / PARTS).glob("*.parquet"))}
+    shutil.rmtree(out / PARTS, ignore_errors=True)
+    for slide_id in slides:
+        clear_slide(out, slide_id)
+        (out / PREVIEWS / f"{slide_id}.png").unlink(missing_ok=True)
+    for name in (PREVIEWS, *_image_folders()):
+        # What is not empty holds files of someone else.
+        with contextlib.suppress(OSError):
+            (out / name).rmdir()
     for name in (TABLE_NAME, SLIDES, QUOTA_FILE, FAILURES):
         (out / name).unlink(missing_ok=True)
 

@@ -251,10 +251,16 @@ def test_overwrite_replaces_what_a_run_wrote_and_nothing_else(make_slide: Callab
     out = tmp_path / "out"
     extract([make_slide("one", TISSUE)], out, settings=SMALL)
     (out / "notes.txt").write_text("mine")
+    (out / "images" / "mine").mkdir()
+    (out / "images" / "mine" / "a.png").touch()
+    (out / "previews" / "report.png").touch()
     extract([make_slide("two", TISSUE)], out, settings=SMALL, existing="overwrite")
     assert set(table(out).rows["slide_id"]) == {"two"}
     assert not (out / "images" / "one").exists()
     assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "images" / "mine" / "a.png").exists()
+    assert (out / "previews" / "report.png").exists()
+    assert not (out / "previews" / "one.png").exists()
 
 
 def test_resume_keeps_patients_and_splits_that_were_filled_in_by_hand(

@@ -87,4 +87,4 @@ def test_a_large_slide_is_reduced_with_all_that_is_drawn_and_small_patches_are_d
     dots = Plan(mpp=2.0, patches=tuple(Planned(x, 300, 9, 9, 1.0) for x in range(0, 900, 9)))
     green = (draw(replace(job, truth=None), tmp_path / "dots", dots) == GREEN).all(axis=2)
     assert green.sum() == 100
-    assert green[100, :300:3].all()
+    assert green.any(axis=1).sum() == 1

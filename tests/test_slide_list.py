@@ -209,14 +209,23 @@ def test_a_pseudonym_is_the_same_in_every_run_and_hangs_on_the_key() -> None:
         hash_slide_id("a", "k" * 65)
 
 
-def test_overrides_name_slides_by_id_else_file_name_else_stem(csv: Path) -> None:
-    csv.write_text("slide,mpp\nx_a,0.25\na.svs,0.5\na,1\nb,2\nodd,3\n")
+def test_overrides_name_slides_by_id_or_file_name_or_stem(csv: Path) -> None:
+    csv.write_text("slide,mpp\nx_a,0.25\na.svs,0.5\nb,2\nodd,3\n")
     overrides = read_overrides(csv)
     slides = [ListedSlide(path=Path(path), slide_id=name) for path, name in [("x/a.svs", "x_a"), ("y/a.svs", "y_a")]]
     assert [mpp_for(slide.path, slide.slide_id, overrides) for slide in slides] == [0.25, 0.5]
     assert mpp_for(Path("b.tif"), "other", overrides) == 2
     assert mpp_for(Path("c.tif"), "c", overrides) is None
-    assert unused_rows(overrides, slides) == ["a", "b", "odd"]
+    assert unused_rows(overrides, slides) == ["b", "odd"]
+
+
+def test_two_names_of_one_slide_must_say_the_same() -> None:
+    table = {"a.svs": 0.5, "a": 1.0}
+    with pytest.raises(InputError, match=r"two rows say different things of a; got a\.svs and a|got a and a\.svs"):
+        mpp_for(Path("a.svs"), "a", table)
+    assert mpp_for(Path("a.svs"), "a", {"a.svs": 0.5, "a": 0.5}) == 0.5
+    assert mpp_for(Path("a.svs"), "x_a", {**table, "x_a": 2.0}) == 2.0
+    assert unused_rows(table, [ListedSlide(path=Path("a.svs"), slide_id="a")]) == []
 
 
 @pytest.mark.parametrize(

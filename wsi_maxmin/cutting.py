@@ -49,8 +49,9 @@ def plan_slide(job: SlideJob, settings: ExtractSettings) -> Plan:
     slide, truth = open_job(job, settings)
     plan: Plan = protocol.plan(slide, truth, job, settings)
     note = plan.note
-    if truth is None and settings.without_annotation == UNLABELLED:
-        note += "; no annotation, so they are unlabelled"
+    if truth is None:
+        unlabelled = settings.without_annotation == UNLABELLED
+        note += f"; no annotation, so they are {'unlabelled' if unlabelled else 'taken for normal'}"
     if isinstance(truth, Annotation) and truth.without_area:
         note += f"; {truth.without_area} dots and other objects without area ignored"
     if job.partly_annotated:

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from wsi_maxmin.errors import InputError, WsiMaxminError
 from wsi_maxmin.extraction import ExtractSettings, Planned, SlideJob
 from wsi_maxmin.protocols.p512_list import read_list
 from wsi_maxmin.slide_ids import source_key, source_name
-from wsi_maxmin.slide_list import find_slides, hash_slide_id, lookup, mpp_for, read_overrides, unused_rows
+from wsi_maxmin.slide_list import find_slides, hash_slide_id, lookup, lookup_all, mpp_for, read_overrides, unused_rows
 from wsi_maxmin.splits import SplitRow, kfold, list_splits, read_splits
 
 # A mask may lie beside its slide: what is named as a mask comes first.
@@ -136,7 +137,7 @@ class JobMaker:
             truth=truth,
             tissue_mask=_tissue_mask(inputs.tissue_masks, plain),
             partly_annotated=not {plain, source_name(slide.path).stem}.isdisjoint(self._settings.partly_annotated),
-            listed=lookup(slide.path, plain, self._listed) or (),
+            listed=tuple(chain.from_iterable(lookup_all(slide.path, plain, self._listed).values())),
         )
 
     def found(self) -> list[str]:
@@ -178,7 +179,7 @@ class JobMaker:
             return {}, patients
         plain = [replace(slide, slide_id=self._plain[name]) for name, slide in self.slides.items()]
         by_plain, _ = list_splits(plain, self._splits)
-        rows = {slide.slide_id: lookup(slide.path, slide.slide_id, self._splits) for slide in plain}
+        rows = {slide.slide_id: lookup(slide.path, slide.slide_id, self._splits, key=SplitRow.facts) for slide in plain}
         for slide_id, name in self._plain.items():
             row = rows[name]
             if row is not None and row.patient_id and not self.slides[slide_id].patient_id:

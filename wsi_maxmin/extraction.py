@@ -9,7 +9,7 @@ from upath import UPath
 
 from wsi_maxmin.annotations import Role
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.geometry import Box, TissueMask
+from wsi_maxmin.geometry import MPP_LIMITS, Box, TissueMask
 from wsi_maxmin.slide_ids import hash_slide_id
 
 # Not every metastasis of these training slides is outlined (Camelyon16's README and its users).
@@ -75,6 +75,9 @@ class ExtractSettings:
     def __post_init__(self) -> None:
         if self.stride_px is not None and not self.stride_px > 0:
             raise InputError("the stride is not positive", got=self.stride_px)
+        low, high = MPP_LIMITS
+        if self.mpp is not None and not low <= self.mpp <= high:
+            raise InputError("the µm per pixel are out of range", got=self.mpp, expected=f"{low:g} to {high:g}")
         if self.format == "none" and self.store != "files":
             raise InputError("nothing to store", got=f"--format none, --store {self.store}", remedy="leave --store out")
 

@@ -2,10 +2,10 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from upath import UPath
@@ -13,6 +13,7 @@ from upath import UPath
 from wsi_maxmin.errors import InputError
 
 P = TypeVar("P", bound=Path | UPath)
+T = TypeVar("T")
 
 _KEY_BYTES = hashlib.blake2b.MAX_KEY_SIZE
 
@@ -154,3 +155,38 @@ def hash_slide_id(slide_id: str, key: str = "") -> str:
     # A name that is no UTF-8 still is a name.
     name = slide_id.encode(errors="surrogateescape")
     return hashlib.blake2b(name, digest_size=8, key=secret).hexdigest()
+
+
+def lookup(
+    path: Path | UPath, slide_id: str, table: Mapping[str, T], *, key: Callable[[T], Any] = lambda value: value
+) -> T | None:
+    """Return what a table says of a slide, called there by its id, its file name or its stem; None if it says nothing.
+
+    Raises
+    ------
+    InputError
+        If it says different things, by `key`, under two of these names.
+    """
+    found = lookup_all(path, slide_id, table)
+    if len({key(value) for value in found.values()}) > 1:
+        raise InputError(
+            f"two rows say different things of {slide_id}", got=" and ".join(found), expected="one", remedy="remove one"
+        )
+    return next(iter(found.values()), None)
+
+
+def lookup_all(path: Path | UPath, slide_id: str, table: Mapping[str, T]) -> dict[str, T]:
+    """Return all that a table says of a slide, by the name that it uses.
+
+    An id that is not the file's stem speaks alone: files of other slides have that stem too.
+    """
+    names = names_of(path, slide_id)
+    if slide_id in table and slide_id != names[-1]:
+        return {slide_id: table[slide_id]}
+    return {name: table[name] for name in names if name in table}
+
+
+def names_of(path: Path | UPath, slide_id: str) -> tuple[str, ...]:
+    """Return the names by which a table may call a slide: its id, its file name and its stem."""
+    name = source_name(path)
+    return slide_id, name.name, name.stem

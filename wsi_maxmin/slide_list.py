@@ -10,7 +10,15 @@ from upath import UPath
 from wsi_maxmin.csvs import Row, read_table
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import MPP_LIMITS
-from wsi_maxmin.slide_ids import as_source, hash_slide_id, same_source, source_key, source_name, unique_slide_ids
+from wsi_maxmin.slide_ids import (
+    as_source,
+    hash_slide_id,
+    lookup,
+    lookup_all,
+    same_source,
+    source_key,
+    unique_slide_ids,
+)
 
 __all__ = [
     "SLIDE_SUFFIXES",
@@ -19,6 +27,7 @@ __all__ = [
     "find_slides",
     "hash_slide_id",
     "lookup",
+    "lookup_all",
     "mpp_for",
     "read_overrides",
     "unique_slide_ids",
@@ -223,11 +232,6 @@ def read_overrides(path: Path) -> dict[str, float]:
     return overrides
 
 
-def lookup(path: Path | UPath, slide_id: str, table: Mapping[str, T]) -> T | None:
-    """Return what a table says of a slide, called there by its id, else by its file name, else by its stem."""
-    return next((table[name] for name in _names(path, slide_id) if name in table), None)
-
-
 def mpp_for(path: Path | UPath, slide_id: str, overrides: Mapping[str, float]) -> float | None:
     """Return the µm per level-0 pixel that overrides give for a slide; None where they give none."""
     return lookup(path, slide_id, overrides)
@@ -235,10 +239,5 @@ def mpp_for(path: Path | UPath, slide_id: str, overrides: Mapping[str, float]) -
 
 def unused_rows(table: Collection[str], slides: Sequence[ListedSlide]) -> list[str]:
     """Return the names in a table, such as overrides, by which `lookup` finds none of the slides: perhaps misspelt."""
-    used = {next((name for name in _names(slide.path, slide.slide_id) if name in table), None) for slide in slides}
+    used = {name for slide in slides for name in lookup_all(slide.path, slide.slide_id, dict.fromkeys(table))}
     return [name for name in table if name not in used]
-
-
-def _names(path: Path | UPath, slide_id: str) -> tuple[str, ...]:
-    name = source_name(path)
-    return slide_id, name.name, name.stem

@@ -31,6 +31,10 @@ class SplitRow:
     split: Split
     patient_id: str = ""
 
+    def facts(self) -> tuple[str, str]:
+        """Return what it says, whatever it calls the slide."""
+        return self.split, self.patient_id
+
 
 def holdout(
     labels: Sequence[int], groups: Sequence[str] | None, *, fraction: float, seed: int
@@ -182,7 +186,7 @@ def list_splits(slides: Sequence[ListedSlide], rows: Mapping[str, SplitRow]) -> 
     InputError
         If a patient, by the list or by `ListedSlide.patient_id`, is in two splits.
     """
-    found = {slide.slide_id: lookup(slide.path, slide.slide_id, rows) for slide in slides}
+    found = {slide.slide_id: lookup(slide.path, slide.slide_id, rows, key=SplitRow.facts) for slide in slides}
     told = [(slide.patient_id, row) for slide in slides if (row := found[slide.slide_id])]
     _check_patients((patient or row.patient_id, row.split) for patient, row in told)
     splits = {slide_id: row.split if row else "" for slide_id, row in found.items()}

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import click
 
@@ -30,9 +31,15 @@ slide_mpp_option = click.option(
 
 def existing_options(function: F) -> F:
     """Add ``--resume`` and ``--overwrite``, given to the command as ``existing``."""
-    resume = click.option("--resume", "existing", flag_value="resume", help="Continue what is in --out.")
-    overwrite = click.option("--overwrite", "existing", flag_value="overwrite", help="Replace what is in --out.")
-    return resume(overwrite(function))
+
+    @wraps(function)
+    def command(*args: Any, resume: bool, overwrite: bool, **options: Any) -> Any:
+        if resume and overwrite:
+            raise click.UsageError("--resume and --overwrite exclude each other; give one")
+        return function(*args, existing="resume" if resume else "overwrite" if overwrite else None, **options)
+
+    flags = click.option("--resume", is_flag=True, help="Continue what is in --out.")(command)
+    return cast("F", click.option("--overwrite", is_flag=True, help="Replace what is in --out.")(flags))
 
 
 def how(existing: str | None) -> Existing:
