@@ -43,6 +43,12 @@ def test_the_help_of_every_command_shows_an_example_of_it(run, command):
     assert f"Example: wsi-maxmin {command}" in text
 
 
+@pytest.mark.parametrize("command", ["extract-patches", "infer-slide"])
+def test_resume_and_overwrite_exclude_each_other(run, command, tmp_path):
+    result = run(command, "a.tif", "--out", tmp_path / "out", "--resume", "--overwrite", code=2)
+    assert "exclude each other" in result.output
+
+
 def test_the_version_comes_from_one_place(run):
     assert run("--version").output.strip() == f"wsi-maxmin, version {__version__}"
 

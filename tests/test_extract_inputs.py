@@ -94,6 +94,13 @@ def test_a_job_names_what_belongs_to_its_slide(make: Callable[..., JobMaker], tm
     assert make("b.tif", annotations=xml.parent).job("b").truth is None
 
 
+def test_rows_of_a_list_count_whichever_name_they_give_the_slide(make: Callable[..., JobMaker], tmp_path: Path) -> None:
+    path = write(tmp_path / "list.csv", "slide,x,y\na,0,0\na.tif,512,0\nb.svs,0,512\n")
+    maker = make("a.tif", "b.svs", lists=(path,))
+    assert [[patch[:2] for patch in maker.job(name).listed] for name in "ab"] == [[(0, 0), (512, 0)], [(0, 512)]]
+    assert maker.notes == []
+
+
 def test_lists_of_patches_are_put_together(make: Callable[..., JobMaker], tmp_path: Path) -> None:
     lists = [write(tmp_path / f"{x}.csv", f"slide,x,y\na,{x},0\n") for x in (0, 512)]
     assert [patch.x for patch in make("a.tif", lists=tuple(lists)).job("a").listed] == [0, 512]
