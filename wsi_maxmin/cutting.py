@@ -52,6 +52,8 @@ def plan_slide(job: SlideJob, settings: ExtractSettings) -> Plan:
     if truth is None:
         unlabelled = settings.without_annotation == UNLABELLED
         note += f"; no annotation, so they are {'unlabelled' if unlabelled else 'taken for normal'}"
+    if settings.region is not None and not plan.patches:
+        note += "; WARNING: none lies in --region whole"
     if isinstance(truth, Annotation) and truth.without_area:
         note += f"; {truth.without_area} dots and other objects without area ignored"
     if job.partly_annotated:
