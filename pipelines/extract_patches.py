@@ -184,12 +184,12 @@ class _Run:
                 for rows in self._pool.map(cut_chunk, calls):
                     records += rows
                     advance(len(rows))
+            if self._settings.preview:
+                self._pool.run(preview.write, job, self._settings, plan, self._out)
         except Exception:
             # Images of which no table speaks would be taken for the slide's.
             clear_slide(self._out, job.slide_id)
             raise
-        if self._settings.preview:
-            self._pool.run(preview.write, job, self._settings, plan, self._out)
         self._say_fallbacks(job.slide_id, records)
         return make_rows([{**row, "patient_id": job.slide_id, "split": ""} for row in records])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.slide_list import ListedSlide
-from wsi_maxmin.splits import SplitRow, fold_splits, holdout, kfold, list_splits, read_splits
+from wsi_maxmin.splits import SplitRow, holdout, kfold, list_splits, read_splits
 
 samples = st.lists(st.tuples(st.integers(0, 2), st.sampled_from([f"p{i}" for i in range(9)])), min_size=1, max_size=60)
 
@@ -111,13 +111,6 @@ def test_the_seed_decides_the_folds() -> None:
 def test_folds_that_cannot_be_filled_are_refused(groups: list[str], folds: int, says: str) -> None:
     with pytest.raises(InputError, match=says):
         kfold(groups, [0] * len(groups), folds=folds, seed=0)
-
-
-def test_slides_of_a_patient_share_a_fold_and_a_slide_without_patient_stands_for_itself() -> None:
-    slides = [listed("a", "p"), listed("b", "p"), listed("c"), listed("d")]
-    folds = fold_splits(slides, {"b": True, "c": True}, folds=2, seed=0)
-    assert folds["a"] == folds["b"] != folds["c"]
-    assert set(folds.values()) == {"fold_0", "fold_1"}
 
 
 def listed(slide_id: str, patient_id: str = "") -> ListedSlide:

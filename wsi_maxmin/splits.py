@@ -130,29 +130,6 @@ def kfold(groups: Sequence[str], labels: Sequence[int], *, folds: int, seed: int
     return dealt
 
 
-def fold_splits(
-    slides: Sequence[ListedSlide], has_tumour: Mapping[str, bool], *, folds: int, seed: int
-) -> dict[str, str]:
-    """Deal slides to folds by patient; return slide_id to ``fold_0``, ``fold_1`` and so on.
-
-    Parameters
-    ----------
-    slides : sequence of ListedSlide
-    has_tumour : mapping of slide_id to bool
-        A slide that is absent counts as one without.
-    folds, seed : int
-        See `kfold`.
-
-    Raises
-    ------
-    InputError
-        See `kfold`.
-    """
-    labels = [int(has_tumour.get(slide.slide_id, False)) for slide in slides]
-    fold_of = kfold([slide.patient for slide in slides], labels, folds=folds, seed=seed)
-    return {slide.slide_id: f"fold_{fold_of[slide.patient]}" for slide in slides}
-
-
 def read_splits(path: Path) -> dict[str, SplitRow]:
     """Read a CSV ``slide,split[,patient_id]``; return its rows by slide.
 
