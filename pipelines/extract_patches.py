@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from upath import UPath
 
-from wsi_maxmin import protocols
+from wsi_maxmin import formats, protocols, stores
 from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide
 from wsi_maxmin.cutting import ask_tumour, cut_chunk, describe, in_chunks, plan_slide, release
 from wsi_maxmin.extract_inputs import ExtractInputs, JobMaker
@@ -71,7 +71,7 @@ def extract_patches(
     if existing != "resume":
         # A resumed run may have patients that are not given again.
         maker.check_folds()
-    with locked(out), Workers(count, preload="wsi_maxmin.cutting") as pool:
+    with locked(out), _workers(count, settings) as pool:
         starts = claim(out, values, existing, may_change=may_change)
         fresh = starts and bool(maker.found())
         if fresh:
@@ -104,6 +104,13 @@ def extract_patches(
         if fresh or not starts:
             gather(out, values, maker, inputs, settings, progress)
     return result
+
+
+def _workers(count: int, settings: ExtractSettings) -> Workers:
+    kind = formats.plugins.load(settings.format)
+    others = protocols.plugins.load(settings.protocol), stores.plugins.load(settings.store)
+    needed = ["wsi_maxmin.cutting", "wsi_maxmin.readers.tiff", *(module.__name__ for module in (kind, *others))]
+    return Workers(count, preload=needed, soon=kind.DECODES)
 
 
 class _Run:

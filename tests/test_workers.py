@@ -1,6 +1,7 @@
 """Processes: results come back, one that dies is replaced, and none outlives its parent."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from wsi_maxmin.errors import InputError, WorkerDiedError
 from wsi_maxmin.workers import Workers, usable_cores
 
-PRELOAD = "wsi_maxmin.errors"
+PRELOAD = ["wsi_maxmin.errors"]
 
 
 def double(value: int) -> int:
@@ -27,6 +28,16 @@ def fail(value: int) -> int:
 def pid_after(seconds: float) -> int:
     time.sleep(seconds)
     return os.getpid()
+
+
+def faults_of_buffers(count: int) -> int:
+    """Allocate as a patch does, again and again; return the page faults after the first time."""
+    before = 0
+    for turn in range(count + 1):
+        buffers = [bytearray(b"x") * size for size in (786_432, 787_968, 400_000)]
+        del buffers
+        before = before if turn else resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def die_once(flag: Path) -> int:
@@ -63,8 +74,9 @@ def test_one_worker_is_the_calling_thread() -> None:
         assert pool.run(os.getpid) != os.getpid()
 
 
-def test_little_work_starts_no_process() -> None:
-    with Workers(2, preload=PRELOAD) as pool:
+@pytest.mark.parametrize("soon", [False, True])
+def test_little_work_starts_no_process(*, soon: bool) -> None:
+    with Workers(2, preload=PRELOAD, soon=soon) as pool:
         assert {pool.run(os.getpid) for _ in range(20)} == {os.getpid()}
         assert pool._pool is None
 
@@ -111,7 +123,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         "import os, time\n"
         "from wsi_maxmin.workers import Workers\n"
         "if __name__ == '__main__':\n"
-        "    pool = Workers(2, preload='wsi_maxmin.errors', patience_s=0)\n"
+        "    pool = Workers(2, preload=['wsi_maxmin.errors'], patience_s=0)\n"
         "    print(pool.run(os.getpid), flush=True)\n"
         "    list(pool.map(time.sleep, [(60,), (60,)]))\n"
     )
@@ -139,3 +151,16 @@ def _alive(pid: int) -> bool:
 
 def test_usable_cores_are_at_least_one() -> None:
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts page faults, and glibc is what causes them")
+def test_a_worker_keeps_the_memory_that_it_frees() -> None:
+    with Workers(2, preload=PRELOAD, patience_s=0) as pool:
+        assert max(pool.map(faults_of_buffers, [(50,)] * 4)) < 500
+
+
+def test_all_processes_start_with_the_first_work_so_that_none_is_forgotten_when_one_dies() -> None:
+    with Workers(3, preload=PRELOAD, patience_s=0) as pool:
+        pool.run(double, 1)
+        assert pool._pool is not None
+        assert len(pool._pool._processes) == 3

@@ -3,16 +3,19 @@
 import math
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from wsi_maxmin.annotations._mask_level import open_levels
-from wsi_maxmin.config import TissueConfig
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import MPP_TOLERANCE, SlideInfo, TissueMask, nominal_downsample
 from wsi_maxmin.readers import Reader
+
+if TYPE_CHECKING:
+    from wsi_maxmin.config import TissueConfig
 
 BoolArray = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
@@ -23,7 +26,7 @@ _MOST_GIVEN_PX = 2**25
 _ASPECT_TOLERANCE = 0.01
 
 
-def find_tissue(slide: Reader, config: TissueConfig | None = None) -> TissueMask:
+def find_tissue(slide: Reader, config: "TissueConfig | None" = None) -> TissueMask:
     """Return the tissue mask of a slide.
 
     Parameters
@@ -43,6 +46,9 @@ def find_tissue(slide: Reader, config: TissueConfig | None = None) -> TissueMask
     threshold stays between `LEAST_SATURATION`, above any glass, and `MOST_SATURATION`, below stained tissue (real
     slides: glass up to 0.03, tissue from 0.25, Otsu between them at 0.11 to 0.24).
     """
+    # Loaded here: processes that only cut patches start in two thirds of the time without pydantic.
+    from wsi_maxmin.config import TissueConfig
+
     config = config or TissueConfig()
     slide_mpp = slide.info.require_mpp()
     width, height = slide.info.size_px
@@ -61,7 +67,7 @@ def _overview_downsample(slide: Reader, wanted: float) -> float:
     return near[0] if near else max(wanted, 1.0)
 
 
-def tissue_of_pixels(pixels: Pixels, mpp: float, config: TissueConfig) -> BoolArray:
+def tissue_of_pixels(pixels: Pixels, mpp: float, config: "TissueConfig") -> BoolArray:
     """Return tissue, (H, W) bool, of (H, W, 3) uint8 pixels at `mpp` µm per pixel."""
     # Loaded here: processes that only cut patches start a third faster without SciPy.
     from skimage.filters import threshold_otsu

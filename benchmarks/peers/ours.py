@@ -20,6 +20,7 @@ def main() -> None:
     import scipy.ndimage  # noqa: F401
     import skimage.filters  # noqa: F401
 
+    import wsi_maxmin.config  # noqa: F401
     from wsi_maxmin import formats, protocols, readers, stores
     from wsi_maxmin.extract_inputs import ExtractInputs
     from wsi_maxmin.extraction import ExtractSettings

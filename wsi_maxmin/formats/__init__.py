@@ -1,4 +1,8 @@
-"""How a patch becomes bytes, one file each: ``encode(slide, box, side_px, quality=…) -> Encoded | None``."""
+"""How a patch becomes bytes, one file each.
+
+Each has ``encode(slide, box, side_px, quality=…) -> Encoded | None``, and ``DECODES``: whether it needs the pixels of
+every patch, so that processes soon pay.
+"""
 
 from wsi_maxmin._plugins import Plugins
 from wsi_maxmin.formats._encoded import Encoded

@@ -7,6 +7,7 @@ from wsi_maxmin.formats._encoded import Encoded
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.readers import Pixels, Reader
 
+DECODES = True
 _HALF_COLOURS_UP_TO = 90
 
 

@@ -15,6 +15,7 @@ from wsi_maxmin.formats._encoded import Encoded
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.readers import Pixels, Reader
 
+DECODES = True
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB = 0, 2
 _NO_FILTER, _UP = 0, 2

@@ -5,6 +5,7 @@ from wsi_maxmin.formats.jpeg import encode_jpeg
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.readers import Reader
 
+DECODES = False
 FALLBACK_QUALITY = 95
 
 

@@ -20,12 +20,13 @@ def open(out: Path, slide_id: str, chunk: int) -> Store:  # noqa: ARG001 - a sto
 def chunk_sizes(count: int, shard_patches: int) -> list[int]:  # noqa: ARG001 - a store's form
     """Return how many patches one worker takes at a time.
 
-    Large chunks, because neighbours share tiles of the slide; at the end small ones, so that no worker is left alone
-    with a large one.
+    Large chunks, because neighbours share tiles of the slide; first a small one, which tells how long the others will
+    take, and at the end small ones, so that no worker is left alone with a large one.
     """
-    large = max(count - _TAIL, 0) // _LARGE
+    large = max(count - _SMALL - _TAIL, 0) // _LARGE
     small, rest = divmod(count - large * _LARGE, _SMALL)
-    return [_LARGE] * large + [_SMALL] * small + [rest] * (rest > 0)
+    first = min(small, 1)
+    return [_SMALL] * first + [_LARGE] * large + [_SMALL] * (small - first) + [rest] * (rest > 0)
 
 
 class FileStore(Store):
