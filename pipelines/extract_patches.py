@@ -101,6 +101,7 @@ def extract_patches(
             )
         finally:
             release()
+        run.say_unbalanced(result)
         if fresh or not starts:
             gather(out, values, maker, inputs, settings, progress)
     return result
@@ -157,6 +158,16 @@ class _Run:
             if self._quotas is not None:
                 self._quotas.report(slide_id, patches)
         return status
+
+    def say_unbalanced(self, result: CohortResult) -> None:
+        """Say where slides without tumour gave fewer patches because slides with tumour failed."""
+        failed = [outcome.slide_id for outcome in result.outcomes if outcome.status == "failed"]
+        if lacking := sorted(set(failed) & {*self._tumour, *self._unknown} if self._quotas is not None else []):
+            self._progress.say(
+                f"slides without tumour gave as many patches as {len(self._tumour) - len(lacking)} slides with tumour; "
+                f"{len(lacking)} that may hold tumour failed, first {lacking[0]}. Once they are mended, --overwrite "
+                "deals anew, --resume adds them alone"
+            )
 
     def stop(self) -> None:
         """Drop what has not begun, so that an interrupted run ends soon."""

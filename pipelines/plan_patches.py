@@ -15,6 +15,7 @@ from wsi_maxmin.workers import Workers, usable_cores
 
 _SAMPLE = 12
 _MASK_BYTES = 2_000
+_DEALT = "about its share of as many as the tumour slides give"
 
 
 class Expected(NamedTuple):
@@ -78,7 +79,7 @@ def plan_patches(
         progress.say(note)
     found = []
     with (
-        Workers(count, preload="wsi_maxmin.cutting") as pool,
+        Workers(count, preload=["wsi_maxmin.cutting"]) as pool,
         progress.track("plan", len(maker.slides), unit="slide") as advance,
     ):
         for expected in pool.map(_expect, [(maker, slide_id, settings) for slide_id in maker.slides]):
@@ -86,7 +87,17 @@ def plan_patches(
             advance()
     release()
     order = {slide_id: index for index, slide_id in enumerate(maker.slides)}
-    return DryRun(slides=tuple(sorted(found, key=lambda slide: order[slide.slide_id])), workers=count)
+    return DryRun(slides=tuple(sorted(_deal(found), key=lambda slide: order[slide.slide_id])), workers=count)
+
+
+def _deal(found: list[Expected]) -> list[Expected]:
+    """Give the slides without tumour what those with tumour give, of which each says how large it is."""
+    dealt = max(sum(slide.remark == _DEALT for slide in found), 1)
+    patches = round(sum(slide.patches for slide in found) / dealt)
+    disk_bytes = sum(slide.disk_bytes for slide in found) / dealt
+    seconds = sum(slide.seconds for slide in found) / dealt
+    share = Expected("", patches, disk_bytes, seconds, _DEALT)
+    return [share._replace(slide_id=slide.slide_id) if slide.remark == _DEALT else slide for slide in found]
 
 
 def _expect(maker: JobMaker, slide_id: str, settings: ExtractSettings) -> Expected:
@@ -95,7 +106,7 @@ def _expect(maker: JobMaker, slide_id: str, settings: ExtractSettings) -> Expect
         start = time.perf_counter()
         if protocols.load(settings.protocol).NEEDS_QUOTA and not holds_tumour(job, settings):
             plan_slide(replace(job, quota=0), settings)
-            return Expected(slide_id, 0, 0.0, 0.0, "as many patches as the tumour slides give, evenly")
+            return Expected(slide_id, 0, 0.0, 0.0, _DEALT)
         plan = plan_slide(job, settings)
         planning = time.perf_counter() - start
         size, seconds = _sample(job, settings, plan)

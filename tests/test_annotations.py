@@ -21,6 +21,7 @@ from wsi_maxmin.annotations import (
     find_mask,
     read_annotation,
     read_asap_xml,
+    stray_annotations,
 )
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import Box
@@ -99,6 +100,12 @@ def test_dots_are_counted_and_left_out_whatever_their_group(tmp_path: Path) -> N
     path = asap(tmp_path, outline([(1, 1)], "cells", "Dot"), outline([(1, 1), (2, 2)], "None", "PointSet"))
     found = read_asap_xml(path)
     assert (found.include, found.exclude, found.without_area) == ((), (), 2)
+
+
+def test_an_unknown_type_is_an_error_and_one_without_a_type_is_an_outline(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'A' is of an unknown type; got Ellipse; expected one of Polygon, Spline"):
+        read_asap_xml(asap(tmp_path, outline(INNER, kind="Ellipse")))
+    assert corners(read_asap_xml(asap(tmp_path, outline(INNER, kind="None")))) == [list(point) for point in INNER]
 
 
 def test_an_unknown_group_is_named_with_what_to_type(tmp_path: Path) -> None:
@@ -226,6 +233,13 @@ def test_an_annotation_is_found_whatever_its_format(tmp_path: Path, ending: str)
     path = tmp_path / f"a.b{ending}"
     path.touch()
     assert find_annotation(tmp_path, "a.b") == path
+
+
+def test_annotations_of_no_slide_are_listed(tmp_path: Path) -> None:
+    for name in ("a.xml", "b.xml.gz", "c.geojson", "notes.txt"):
+        (tmp_path / name).write_text("")
+    assert stray_annotations(tmp_path, {"a", "b.xml"}) == ["b.xml.gz", "c.geojson"]
+    assert stray_annotations(tmp_path, {"a", "b", "c"}) == []
 
 
 def test_two_annotations_of_a_slide_are_both_named(tmp_path: Path) -> None:

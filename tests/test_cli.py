@@ -1,6 +1,8 @@
 """Every command through the real group: what it prints, writes and returns."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -101,6 +103,19 @@ def test_a_slide_mpp_that_contradicts_the_file_is_said_aloud(run, tmp_path, tiss
 def test_an_out_that_is_a_file_is_one_line_and_code_2(run, tmp_path, tissue_slide):
     (tmp_path / "file").touch()
     assert run("extract-patches", tissue_slide, "--out", tmp_path / "file", code=2).stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EROFS", "EACCES", "ENOTDIR", "EIO"])
+def test_what_the_system_refuses_is_said_with_its_path_and_a_remedy(run, tmp_path, tissue_slide, monkeypatch, name):
+    number = getattr(errno, name)
+
+    def locked(folder):
+        raise OSError(number, os.strerror(number), str(folder))
+
+    monkeypatch.setattr("wsi_maxmin.pipelines.extract_patches.locked", locked)
+    said = run("extract-patches", tissue_slide, "--out", tmp_path / "out", code=2).output
+    assert f"error: {os.strerror(number)}: {tmp_path / 'out'}" in said
+    assert ("; " in said) == (name != "EIO")
 
 
 def test_extract_patches_writes_what_training_reads(run, tmp_path, tissue_slide):

@@ -349,3 +349,21 @@ def test_an_overwrite_forgets_earlier_failures(make_slide: MakeSlide, tmp_path: 
     assert (out / "failures.log").is_file()
     extract([tmp_path / "one.tif"], out, existing="overwrite")
     assert not (out / "failures.log").exists()
+
+
+def test_what_acts_on_nothing_may_differ_on_resume(make_slide: MakeSlide, tmp_path: Path) -> None:
+    slide, out = make_slide("a", TISSUE), tmp_path / "out"
+    extract([slide], out)
+    other = replace(SMALL, jpeg_quality=50, shard_patches=7)
+    (outcome,) = extract([slide], out, settings=other, existing="resume").outcomes
+    assert outcome.status == "skipped"
+    for settings in (replace(SMALL, format="jpeg"), replace(SMALL, store="shard")):
+        assert {"jpeg_quality", "shard_patches"} & set(settings.to_json())
+
+
+def test_annotations_of_no_slide_are_said(make_slide: MakeSlide, tmp_path: Path) -> None:
+    listener = Listener()
+    for name in ("a", "b", "c"):
+        outline(tmp_path / f"{name}.xml", *TUMOUR)
+    extract([make_slide("a", TISSUE)], tmp_path / "out", annotations=tmp_path, progress=listener)
+    assert "2 files of annotations are of no slide that is given, first b.xml" in listener.said

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import contents
+from tests.test_extract_options import Listener
 from tests.test_extract_patches import extract, outline, table
 from wsi_maxmin.extract_inputs import ExtractInputs
 from wsi_maxmin.extraction import ExtractSettings, SlideJob
@@ -92,7 +93,9 @@ def test_a_tumour_slide_that_fails_holds_no_other_up_and_changes_no_quota_when_i
         (folder / path.relative_to(cohort)).symlink_to(path)
     (folder / "t1.tif").unlink()
     (folder / "t1.tif").write_text("not a slide")
-    status = run(folder, out, workers=workers)
+    listener = Listener()
+    status = run(folder, out, workers=workers, progress=listener)
+    assert any("1 that may hold tumour failed, first t1" in said for said in listener.said)
     assert status == {"t1": "failed", "t2": "done", "n1": "done", "n2": "done", "n3": "done"}
     first = counts(out)
     # No tumour patch of their split, so no patch of theirs.

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.test_extract_options import Listener
+from tests.test_extract_p512 import P512, cohort
 from tests.test_extract_patches import SMALL, TISSUE, TUMOUR, extract, outline, table
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.extract_inputs import ExtractInputs, JobMaker
 from wsi_maxmin.extraction import ExtractSettings, SlideJob
 from wsi_maxmin.pipelines import plan_patches as module
 from wsi_maxmin.pipelines.plan_patches import DryRun, Expected, plan_patches
+
+__all__ = ["cohort"]
 
 MakeSlide = Callable[..., Path]
 
@@ -85,6 +88,16 @@ def test_what_does_not_fit_is_said_and_what_cannot_be_attempted_raised(slides: l
     assert listener.said == JobMaker(inputs, SMALL, {}).notes != []
     with pytest.raises(InputError, match="no slide given"):
         plan_patches(ExtractInputs(slides=[]), settings=SMALL, workers=1)
+
+
+def test_slides_without_tumour_share_what_those_with_tumour_give(cohort: Path) -> None:
+    slides = [cohort / f"{name}.tif" for name in ("n1", "n2", "n3", "t1", "t2")]
+    inputs = ExtractInputs(slides=slides, annotations=cohort / "xml")
+    *normal, one, two = plan_patches(inputs, settings=P512, workers=1).slides
+    for slide in normal:
+        assert slide.patches == round((one.patches + two.patches) / 3) > 0
+        assert slide.disk_bytes == pytest.approx((one.disk_bytes + two.disk_bytes) / 3)
+        assert "share" in slide.remark
 
 
 def test_the_table_has_a_line_a_slide_and_their_sum_divides_the_time_among_workers() -> None:

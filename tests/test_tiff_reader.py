@@ -85,11 +85,13 @@ def served(tmp_path: Path) -> Iterator[tuple[str, list[int]]]:
 
         def answer(self, *, body: bool) -> None:
             data = (tmp_path / self.path[1:]).read_bytes()
-            found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            knows_ranges = not self.path.startswith("/whole")
+            found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if knows_ranges else None
             part = data[int(found[1]) : int(found[2]) + 1] if found else data
             self.send_response(206 if found else 200)
             self.send_header("Content-Length", str(len(part)))
-            self.send_header("Accept-Ranges", "bytes")
+            if knows_ranges:
+                self.send_header("Accept-Ranges", "bytes")
             if found:
                 self.send_header("Content-Range", f"bytes {found[1]}-{found[2]}/{len(data)}")
             self.end_headers()
@@ -229,6 +231,18 @@ def test_over_http_only_ranges_travel(tmp_path: Path, served: tuple[str, list[in
     np.testing.assert_array_equal(region, open_slide(path).read_level(0, 256, 256, 256, 512))
     assert sum(sent) - header == 2 * 256 * 256 * 3
     assert header < path.stat().st_size / 2
+
+
+@pytest.mark.data
+def test_a_server_that_is_down_or_knows_no_ranges_is_no_damaged_slide(
+    tmp_path: Path, served: tuple[str, list[int]], data_dir: Path
+) -> None:
+    pytest.importorskip("aiohttp", reason="needs the extra 'cloud'")
+    (tmp_path / "whole.svs").write_bytes((data_dir / "slides" / "CMU-1-Small-Region.svs").read_bytes())
+    with pytest.raises(SlideError, match="does not say that it answers range requests"):
+        _ = open_slide(f"{served[0]}/whole.svs").info
+    with pytest.raises(SlideError, match=r"the server of http://127\.0\.0\.1:9/x\.tif cannot be reached"):
+        _ = open_slide("http://127.0.0.1:9/x.tif").info
 
 
 def test_an_absent_url_is_named() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from upath import UPath
 
-from wsi_maxmin.annotations import find_annotation, find_mask
+from wsi_maxmin.annotations import find_annotation, find_mask, stray_annotations
 from wsi_maxmin.cutting import digest
 from wsi_maxmin.errors import InputError, WsiMaxminError
 from wsi_maxmin.extraction import ExtractSettings, Planned, SlideJob
@@ -209,12 +209,18 @@ class JobMaker:
     def _named(self, name: str) -> str:
         return hash_slide_id(name) if self._settings.hash_slide_ids else name
 
+    def _strays(self) -> list[str]:
+        folder = self._inputs.annotations
+        return stray_annotations(folder, set(self._plain.values())) if folder is not None and folder.is_dir() else []
+
     def _check_names(self) -> list[str]:
         plain = [replace(slide, slide_id=self._plain[name]) for name, slide in self.slides.items()]
         notes = []
         for what, table in (("overrides", self._overrides), ("splits", self._splits), ("lists", self._listed)):
             if unused := unused_rows(table, plain):
                 notes.append(f"the {what} name {len(unused)} slides that are not among those given, first {unused[0]}")
+        if strays := self._strays():
+            notes.append(f"{len(strays)} files of annotations are of no slide that is given, first {strays[0]}")
         if self._splits:
             _, missing = list_splits(plain, self._splits)
             notes += [f"{slide_id} is in no split" for slide_id in missing]

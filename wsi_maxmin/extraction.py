@@ -84,6 +84,11 @@ class ExtractSettings:
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values, in which names of slides are hashed where they are to be."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        # What acts on nothing may differ between a run and one that resumes it.
+        if self.format != "jpeg":
+            del values["jpeg_quality"]
+        if self.store != "shard":
+            del values["shard_patches"]
         if self.hash_slide_ids:
             values["partly_annotated"] = sorted(map(hash_slide_id, self.partly_annotated))
         return values

@@ -1,10 +1,12 @@
 """Lay a grid of tiles over a slide and keep those that hold tissue."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from wsi_maxmin._strips import strips
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import SlideInfo, TissueMask, effective_mpp
 from wsi_maxmin.grids import TileGrid, grid_shape
@@ -86,14 +88,22 @@ def tissue_fractions(grid: TileGrid, tissue: TissueMask) -> FloatArray:
     y_spans = [grid.box(row, 0) for row in range(rows)]
     x0, x1 = _edges([(box.x, box.right) for box in x_spans], tissue.downsample[0], tissue.mask.shape[1])
     y0, y1 = _edges([(box.y, box.bottom) for box in y_spans], tissue.downsample[1], tissue.mask.shape[0])
-    # Integral image: the sum over any rectangle from four look-ups.
-    integral = np.zeros((tissue.mask.shape[0] + 1, tissue.mask.shape[1] + 1), dtype=np.int32)
-    np.cumsum(tissue.mask.cumsum(0, dtype=np.int32), axis=1, out=integral[1:, 1:])
-    sums = integral[np.ix_(y1, x1)] - integral[np.ix_(y0, x1)] - integral[np.ix_(y1, x0)] + integral[np.ix_(y0, x0)]
+    # The sum over any rectangle from look-ups in running sums: along each row of the mask, then down the columns of
+    # tiles. Of the whole mask the running sums would take many times its own memory.
+    across = np.concatenate([_sums_between(strip, x0, x1) for strip in strips(tissue.mask)])
+    sums = _sums_between(across.T, y0, y1).T
     widths = np.array([box.width for box in x_spans]) / tissue.downsample[0]
     heights = np.array([box.height for box in y_spans]) / tissue.downsample[1]
     fractions: FloatArray = np.minimum(sums / (heights[:, None] * widths), 1.0)
     return fractions
+
+
+def _sums_between(values: npt.NDArray[Any], start: IntArray, stop: IntArray) -> IntArray:
+    """Return the sums of ``values[:, start:stop]``, (N, M), for each pair of (M,) starts and stops."""
+    running = np.zeros((len(values), values.shape[1] + 1), dtype=np.int32)
+    np.cumsum(values, axis=1, out=running[:, 1:])
+    sums: IntArray = (running[:, stop] - running[:, start]).astype(np.int64)
+    return sums
 
 
 def _edges(spans: list[tuple[int, int]], downsample: float, size: int) -> tuple[IntArray, IntArray]:

@@ -1,7 +1,6 @@
 """Find tissue on a slide's overview: Otsu on saturation, closed, without small holes and specks. Or read it."""
 
 import math
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from wsi_maxmin._tissue_steps import dilate, median_of_neighbours, otsu, saturation_of, without_specks
 from wsi_maxmin.annotations._mask_level import open_levels
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import MPP_TOLERANCE, SlideInfo, TissueMask, nominal_downsample
@@ -52,13 +52,12 @@ def find_tissue(slide: Reader, config: "TissueConfig | None" = None) -> TissueMa
     config = config or TissueConfig()
     slide_mpp = slide.info.require_mpp()
     width, height = slide.info.size_px
-    overview = slide.overview(_overview_downsample(slide, config.overview_mpp / slide_mpp))
-    mpp = slide_mpp * width / overview.shape[1]
-    return TissueMask(
-        mask=tissue_of_pixels(overview, mpp, config),
-        downsample=(width / overview.shape[1], height / overview.shape[0]),
-        mpp=mpp,
-    )
+    # The colours of the largest slides are 60 MB here, and what is made of them many times that: so in bands.
+    bands = slide.overview_bands(_overview_downsample(slide, config.overview_mpp / slide_mpp))
+    rows = [saturation_of(band) for band in bands]
+    downsample = (width / rows[0].shape[1], height / sum(map(len, rows)))
+    mpp = slide_mpp * downsample[0]
+    return TissueMask(mask=_tissue_of_saturation(rows, mpp, config), downsample=downsample, mpp=mpp)
 
 
 def _overview_downsample(slide: Reader, wanted: float) -> float:
@@ -69,23 +68,28 @@ def _overview_downsample(slide: Reader, wanted: float) -> float:
 
 def tissue_of_pixels(pixels: Pixels, mpp: float, config: "TissueConfig") -> BoolArray:
     """Return tissue, (H, W) bool, of (H, W, 3) uint8 pixels at `mpp` µm per pixel."""
-    # Loaded here: processes that only cut patches start a third faster without SciPy.
-    from skimage.filters import threshold_otsu
+    return _tissue_of_saturation([saturation_of(pixels)], mpp, config)
 
-    saturation = _median(_saturation(pixels))
+
+def _tissue_of_saturation(bands: list[Pixels], mpp: float, config: "TissueConfig") -> BoolArray:
+    """Return tissue, given the saturation in bands of rows, which are used up."""
+    saturation = np.concatenate(bands)
+    bands.clear()
+    saturation = median_of_neighbours(saturation)
     if np.ptp(saturation) == 0:
         return np.full(saturation.shape, saturation.flat[0] > LEAST_SATURATION * 255)
-    threshold = min(max(float(threshold_otsu(saturation)), LEAST_SATURATION * 255), MOST_SATURATION * 255)
-    tissue = saturation > threshold
+    tissue = saturation > min(max(otsu(saturation), LEAST_SATURATION * 255), MOST_SATURATION * 255)
+    del saturation
     radius = round(config.closing_um / mpp)
     if radius:
         # Closing with the border replicated: with the default of glass outside, tissue would shrink at the edge.
-        padded = _dilate(np.pad(tissue, radius, mode="edge"), radius)
-        tissue = ~_dilate(~padded, radius)[radius:-radius, radius:-radius]
+        tissue = dilate(np.pad(tissue, radius, mode="edge"), radius)
+        tissue = ~dilate(~tissue, radius)[radius:-radius, radius:-radius]
     pixel_um2 = mpp**2
     # With a frame of glass around, a bay of glass at the slide's edge is no hole.
-    glass = _without_specks(~np.pad(tissue, 1), int(config.smallest_hole_um2 / pixel_um2))
-    return _without_specks(~glass[1:-1, 1:-1], int(config.smallest_speck_um2 / pixel_um2))
+    tissue = ~np.pad(tissue, 1)
+    tissue = ~without_specks(tissue, int(config.smallest_hole_um2 / pixel_um2))[1:-1, 1:-1]
+    return without_specks(tissue, int(config.smallest_speck_um2 / pixel_um2))
 
 
 def read_tissue_mask(path: Path, info: SlideInfo) -> TissueMask:
@@ -158,69 +162,3 @@ def _read_image(path: Path) -> BoolArray:
         raise InputError(f"{path} is not a readable tissue mask", got=str(error), expected="a PNG or TIFF") from None
     marked: BoolArray = np.not_equal(pixels, 0).reshape(*pixels.shape[:2], -1).any(axis=2)
     return marked
-
-
-@cache
-def _saturations() -> Pixels:
-    """Saturation of the HSV model, cut to whole numbers of 255, at index ``256 · highest + lowest`` channel."""
-    high, low = np.ogrid[:256, :256]
-    table: Pixels = (255 * np.maximum(high - low, 0) // np.maximum(high, 1)).astype(np.uint8).ravel()
-    return table
-
-
-def _saturation(pixels: Pixels) -> Pixels:
-    channels = np.ascontiguousarray(pixels.reshape(-1, 3).T)
-    index = channels.max(axis=0).astype(np.uint16)
-    index <<= 8
-    index |= channels.min(axis=0)
-    saturation: Pixels = _saturations().take(index).reshape(pixels.shape[:2])
-    return saturation
-
-
-def _median(values: Pixels) -> Pixels:
-    """Return the median of each 3×3 neighbourhood, the border replicated.
-
-    Of nine values in sorted columns it is the median of three: the greatest of the least, the median of the middle and
-    the least of the greatest. Whole rows at a time, that is a hundred times faster than sorting each neighbourhood.
-    """
-    padded = np.pad(values, 1, mode="edge")
-    above, here, below = padded[:-2], padded[1:-1], padded[2:]
-    low, high = np.minimum(above, here), np.maximum(above, here)
-    middle = np.maximum(low, np.minimum(high, below))
-    low, high = np.minimum(low, below), np.maximum(high, below)
-    return _median_of(
-        np.maximum(np.maximum(low[:, :-2], low[:, 1:-1]), low[:, 2:]),
-        _median_of(middle[:, :-2], middle[:, 1:-1], middle[:, 2:]),
-        np.minimum(np.minimum(high[:, :-2], high[:, 1:-1]), high[:, 2:]),
-    )
-
-
-def _median_of(one: Pixels, two: Pixels, three: Pixels) -> Pixels:
-    median: Pixels = np.maximum(np.minimum(one, two), np.minimum(np.maximum(one, two), three))
-    return median
-
-
-def _dilate(mask: BoolArray, radius: int) -> BoolArray:
-    """Dilate by a disk (x² + y² ≤ radius²); nothing is set outside. The mask is wider and higher than `radius`."""
-    height = len(mask)
-    widened, dilated = mask.copy(), np.zeros_like(mask)
-    halves = [math.isqrt(radius**2 - row**2) for row in range(radius + 1)]
-    for half in range(radius + 1):
-        if half:
-            widened[:, half:] |= mask[:, :-half]
-            widened[:, :-half] |= mask[:, half:]
-        for row in (row for row, own in enumerate(halves) if own == half):
-            dilated[row:] |= widened[: height - row]
-            dilated[: height - row] |= widened[row:]
-    return dilated
-
-
-def _without_specks(mask: BoolArray, most_px: int) -> BoolArray:
-    """Drop the 4-connected pieces of at most so many pixels."""
-    from scipy import ndimage
-
-    pieces, _ = ndimage.label(mask)
-    keep = np.bincount(pieces.ravel()) > most_px
-    keep[0] = False
-    kept: BoolArray = keep.take(pieces)
-    return kept

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from wsi_maxmin.annotations._annotation import Annotation, Truth
-from wsi_maxmin.annotations._files import find_annotation, find_mask, kind_of
+from wsi_maxmin.annotations._files import find_annotation, find_mask, kind_of, stray_annotations
 from wsi_maxmin.annotations._groups import ASAP_GROUPS, Role
 from wsi_maxmin.annotations.asap import read_asap_xml
 from wsi_maxmin.annotations.geojson import read_geojson
@@ -22,6 +22,7 @@ __all__ = [
     "read_annotation",
     "read_asap_xml",
     "read_geojson",
+    "stray_annotations",
 ]
 
 

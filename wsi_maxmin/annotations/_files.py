@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Container
 from pathlib import Path
 
 from wsi_maxmin.errors import InputError
@@ -34,6 +35,16 @@ def find_annotation(source: Path, slide_id: str) -> Path | None:
             remedy="remove the others",
         )
     return found[0] if found else None
+
+
+def stray_annotations(folder: Path, slide_ids: Container[str]) -> list[str]:
+    """Return the names of the files in a folder of outlines that are of none of the slides."""
+    names = sorted(path.name for path in folder.iterdir() if path.name.endswith(_ANNOTATIONS))
+    return [name for name in names if not any(_stem(name, ending) in slide_ids for ending in _ANNOTATIONS)]
+
+
+def _stem(name: str, ending: str) -> str | None:
+    return name.removesuffix(ending) if name.endswith(ending) else None
 
 
 def find_mask(source: Path, slide_id: str) -> Path | None:

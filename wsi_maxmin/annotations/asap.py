@@ -14,7 +14,9 @@ from wsi_maxmin.annotations._rings import Region, Ring, as_ring
 from wsi_maxmin.annotations._shapes import has_area
 from wsi_maxmin.errors import InputError
 
-_WITHOUT_AREA = ("Dot", "PointSet", "Measurement")
+_WITH_AREA, _WITHOUT_AREA = ("Polygon", "Spline", "Rectangle"), ("Dot", "PointSet", "Measurement")
+# What ASAP writes of an object that has no type; its points are an outline all the same.
+_UNTYPED = ("", "None")
 _EXPECTED = "an ASAP XML file"
 
 
@@ -31,7 +33,7 @@ def read_asap_xml(path: Path, groups: Mapping[str, Role] | None = None) -> Annot
     Raises
     ------
     InputError
-        If the file is missing, empty, unsafe or not ASAP's, or has a group of unknown meaning.
+        If the file is missing, empty, unsafe or not ASAP's, or has a group or type of unknown meaning.
 
     Notes
     -----
@@ -43,9 +45,17 @@ def read_asap_xml(path: Path, groups: Mapping[str, Role] | None = None) -> Annot
     regions: dict[Role, list[Region]] = {"tumour": [], "exclude": [], "ignore": []}
     without_area = 0
     for element in _parse(path).iter("Annotation"):
-        if element.get("Type", "") in _WITHOUT_AREA:
+        kind = element.get("Type", "")
+        if kind in _WITHOUT_AREA:
             without_area += 1
             continue
+        if kind not in (*_WITH_AREA, *_UNTYPED):
+            raise InputError(
+                f"{path.name}: {element.get('Name')!r} is of an unknown type",
+                got=kind,
+                expected=f"one of {', '.join((*_WITH_AREA, *_WITHOUT_AREA))}",
+                remedy="draw it anew as a polygon in ASAP",
+            )
         role = role_of(element.get("PartOfGroup", ""), roles, path)
         ring = _ring(element, path)
         if has_area(ring):

@@ -1,5 +1,6 @@
 """The command line: one file a command, each loaded only when it is called."""
 
+import errno
 import logging
 import sys
 from importlib import import_module
@@ -10,6 +11,17 @@ import click
 from wsi_maxmin._plugins import Plugins
 from wsi_maxmin._version import __version__
 from wsi_maxmin.errors import DivergedError, WsiMaxminError
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, then --resume",
+    errno.EDQUOT: "free some of the quota, then --resume",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EEXIST: "give a folder where a file is now",
+    errno.ENOTDIR: "give a folder where a file is now",
+    errno.ENAMETOOLONG: "shorten the name",
+}
 
 plugins = Plugins(package=__name__, path=__path__, kind="command")
 
@@ -40,7 +52,7 @@ class LazyGroup(click.Group):
         except OSError as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {_in_words(error)}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("interrupted; --resume continues", err=True)
@@ -61,6 +73,13 @@ def group(debug: bool) -> None:
     # At DEBUG these would drown what we say ourselves.
     for noisy in ("PIL", "matplotlib", "asyncio", "numcodecs"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _in_words(error: OSError) -> str:
+    """Say what the system refused, on which path, and what may help."""
+    what = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{what}; {remedy}" if remedy else what
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,9 @@ class WeakSegmenter(nn.Module, ABC):
         Its ``pixel_mean`` and ``pixel_std`` replace the encoder's own where they are given.
     """
 
+    SUPERVISION: ClassVar[Literal["image", "pixel"]] = "image"
+    """What training may see: labels of images, or masks as well."""
+
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -69,8 +72,25 @@ class WeakSegmenter(nn.Module, ABC):
         """Classify and segment normalised images, (B, 3, H, W) float."""
 
     @abstractmethod
-    def loss(self, output: SegOutput, label: Tensor) -> LossTerms:
-        """Compare an output of training mode with image-level labels, (B,) int64."""
+    def loss(self, output: SegOutput, label: Tensor, truth: Tensor | None = None) -> LossTerms:
+        """Compare an output of training mode with what is known of the images.
+
+        Parameters
+        ----------
+        output : SegOutput
+        label : (B,) int64
+            Classes of the images.
+        truth : (B, 1, H, W) uint8, optional
+            Ground truth; given to a method of pixel supervision and to no other.
+        """
+
+    def mask_for(self, output: SegOutput, label: Tensor) -> Tensor:  # noqa: ARG002 - others go by it
+        """Return the soft masks to score, (B, 1, h, w) in [0, 1], of images of the given classes, (B,) int64.
+
+        Some baselines mask what speaks for a label; whether it is the true one or the predicted one is the caller's
+        choice. Others, as here, have one mask whatever the label.
+        """
+        return output.mask
 
     @property
     def refuses_tiles(self) -> str | None:

@@ -114,7 +114,7 @@ class MaxMin(WeakSegmenter):
         logits: Tensor = self.classifier(self.encoder(image))[0]
         return logits
 
-    def loss(self, output: SegOutput, label: Tensor) -> LossTerms:
+    def loss(self, output: SegOutput, label: Tensor, truth: Tensor | None = None) -> LossTerms:  # noqa: ARG002
         """CE(s, y) + CE(s+, y) + λ·R(p̂−) + size barrier (Eq. 7, 10, 11)."""
         if output.image_logits is None or output.foreground_logits is None or output.background_logits is None:
             raise ValueError("the loss needs an output of training mode, with the logits of both regions")

@@ -1,6 +1,7 @@
 """What every reader does, and reading at any µm per pixel on top of it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,19 +66,22 @@ class Reader(ABC):
         Pixels come from the next finer level, averaged over the area of each output pixel; a box smaller than its
         output is enlarged bilinearly.
         """
+        bands = list(self._bands(box, width, height))
+        return bands[0] if len(bands) == 1 else np.concatenate(bands)
+
+    def _bands(self, box: Box, width: int, height: int) -> Iterator[Pixels]:
+        """Read a box in bands from top to bottom: a slide with one huge level must never lie in memory at once."""
         step = min(box.width / width, box.height / height)
         own = self.info.level_downsamples[self.level_for(step)]
         band = max(int(_BAND_PX / (box.width / own) / (box.height / own / height)), 1)
         if band >= height:
-            return self._read_once(box, width, height)
-        # A slide with one huge level must never lie in memory at once.
-        parts = []
+            yield self._read_once(box, width, height)
+            return
         for top in range(0, height, band):
             bottom = min(top + band, height)
             y, stop = (box.y + round(row * box.height / height) for row in (top, bottom))
             part = Box(x=box.x, y=y, width=box.width, height=stop - y)
-            parts.append(self._read_once(part, width, bottom - top))
-        return np.concatenate(parts)
+            yield self._read_once(part, width, bottom - top)
 
     def _read_once(self, box: Box, width: int, height: int) -> Pixels:
         downsample = min(box.width / width, box.height / height)
@@ -106,8 +110,12 @@ class Reader(ABC):
 
     def overview(self, downsample: float) -> Pixels:
         """Read the whole slide, reduced."""
+        return np.concatenate(list(self.overview_bands(downsample)))
+
+    def overview_bands(self, downsample: float) -> Iterator[Pixels]:
+        """Read the whole slide, reduced, in bands from top to bottom."""
         width, height = self.info.size_px
-        return self.read(self.info.bounds, max(round(width / downsample), 1), max(round(height / downsample), 1))
+        return self._bands(self.info.bounds, max(round(width / downsample), 1), max(round(height / downsample), 1))
 
     def fingerprint(self) -> dict[str, object]:
         """Facts by which a later run recognises the same file."""

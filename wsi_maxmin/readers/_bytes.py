@@ -27,6 +27,9 @@ class Ranges(Protocol):
     def header(self) -> IO[bytes]:
         """Open the file as a seekable stream, for a library to find its way in it."""
 
+    def doubt(self) -> str | None:
+        """Return what, other than the file, may be why it cannot be read; None where nothing is."""
+
     def close(self) -> None:
         """Let go of the file; a later read opens it again."""
 
@@ -77,6 +80,10 @@ class LocalRanges:
         """See `Ranges.header`."""
         return self._path.open("rb")
 
+    def doubt(self) -> str | None:
+        """See `Ranges.doubt`."""
+        return None
+
     def close(self) -> None:
         """See `Ranges.close`."""
         with self._lock:
@@ -116,6 +123,13 @@ class RemoteRanges:
         options: dict[str, Any] = {"cache_type": "blockcache", "block_size": _HEADER_BLOCK}
         opened: IO[bytes] = self._path.fs.open(self._path.path, "rb", **options)
         return opened
+
+    def doubt(self) -> str | None:
+        """See `Ranges.doubt`."""
+        # What fsspec calls partial is known over HTTP alone.
+        if self._path.protocol not in ("http", "https") or self._path.fs.info(self._path.path).get("partial"):
+            return None
+        return "this server does not say that it answers range requests: use one that does, or copy the file"
 
     def close(self) -> None:
         """Do nothing: no connection is held."""

@@ -130,12 +130,19 @@ def read_levels(path: Path | UPath, source: Ranges, *, square: bool) -> tuple[li
             levels = [_level(page) for page in pages if _is_level(page, first=page is pages[0])]
             first = pages[0] if pages else None
             mpp = _mpp(first, path) if first is not None and square else _mpp_tags(first)[0] if first else None
-    except FileNotFoundError:
-        raise SlideError("no such slide", got=source_key(path), remedy="check the path") from None
+    except FileNotFoundError as error:
+        # fsspec says so too of a server that does not answer.
+        if isinstance(error.__cause__, OSError):
+            raise SlideError(
+                f"the server of {shown} cannot be reached", got=type(error.__cause__).__name__, remedy="try again"
+            ) from None
+        raise SlideError("no such slide", got=shown, remedy="check the path") from None
     except (TiffFileError, OSError, ValueError, IndexError, KeyError) as error:
         if isinstance(error, SlideError):
             raise
-        raise SlideError(f"{shown} is not a readable slide", got=str(error), expected="a tiled TIFF or SVS") from None
+        raise SlideError(
+            f"{shown} is not a readable slide", got=str(error), expected="a tiled TIFF or SVS", remedy=source.doubt()
+        ) from None
     if not levels:
         raise SlideError(f"{shown} is not a readable slide", got="no tiled level", expected="a tiled TIFF or SVS")
     return sorted(levels, key=lambda level: -level.size_px[0]), mpp
