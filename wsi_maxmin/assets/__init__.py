@@ -33,3 +33,8 @@ def find_model(name_or_path: str) -> Path:
         got=name_or_path,
         expected=f"the path of a .safetensors file, a run folder, or one of {', '.join(model_names())}",
     )
+
+
+def model_card(name: str) -> Path:
+    """Return the card of a bundled model: what it learnt from, under which licences, and how well it does."""
+    return ASSETS / f"{name}.md"
