@@ -101,6 +101,10 @@ def infer_slide(
     where = pick_device(device)
     checkpoint = load_checkpoint(find_model(settings.model))
     model = checkpoint.build().on(where)
+    if model.refuses_slides:
+        raise InputError(
+            "this model cannot be run over slides", got=checkpoint.config.name, remedy=model.refuses_slides
+        )
     blends.load(settings.blend)
     # The same model by another path is the same model.
     values = {"command": "infer-slide", **asdict(settings), "model": checkpoint.fingerprint()}

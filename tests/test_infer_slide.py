@@ -7,7 +7,10 @@ import pytest
 import zarr
 from PIL import Image
 
+from wsi_maxmin.checkpoint import Checkpoint, save_checkpoint, state_of
+from wsi_maxmin.config import RunConfig
 from wsi_maxmin.errors import InputError, OutputExistsError
+from wsi_maxmin.models import build_model
 from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide, slide_result
 from wsi_maxmin.tilemaps import TileMaps
 
@@ -109,6 +112,16 @@ def test_another_blend_is_stitched_again_without_a_forward_pass(tmp_path, tissue
 def test_an_unknown_blend_is_refused_before_any_tile_is_run(tmp_path, tissue_slide, tiny_model):
     with pytest.raises(InputError, match="unknown blend; got 'nonsense'; expected one of hann, mean"):
         infer_slide([tissue_slide], tmp_path / "out", settings=InferSettings(model=str(tiny_model), blend="nonsense"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_class_scores_is_refused_before_any_tile_is_run(tmp_path, tissue_slide):
+    config = RunConfig.model_validate({"name": "plain", "model": {"name": "unet", "params": {"width": 2}}})
+    weights = state_of(build_model(config.model, 2))
+    path = tmp_path / "unet.safetensors"
+    save_checkpoint(path, Checkpoint(config=config, weights=weights, epoch=1, metrics={}, optimizer={}, facts={}))
+    with pytest.raises(InputError, match="cannot be run over slides; got plain; it gives no class scores"):
+        infer_slide([tissue_slide], tmp_path / "out", settings=InferSettings(model=str(path)))
     assert not (tmp_path / "out").exists()
 
 

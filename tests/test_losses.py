@@ -6,6 +6,7 @@ import torch
 from wsi_maxmin.losses import (
     explicit_negative_entropy,
     extended_log_barrier,
+    presence_penalty,
     size_barrier,
     surrogate_entropy,
     weighted_sum,
@@ -100,6 +101,48 @@ def test_size_barrier_pushes_a_mask_away_from_empty_and_from_full(value):
     size_barrier(mask, 5).backward()
     away = -mask.grad * (1 if value == 0 else -1)
     torch.testing.assert_close(away, torch.full_like(away, 5 - (1 / 5) / 16))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "label", "expected"),
+    [
+        # Four pixels: the label's size must lie in [1, 4], any other must be 0.
+        ([4.0, 0.0], 0, 0),
+        ([1.0, 0.0], 0, 0),
+        ([0.25, 0.0], 0, 0.75**2 / 4),
+        ([3.0, 1.0], 0, 1 / 4),
+        ([3.0, 1.0], 1, 9 / 4),
+        ([0.0, 4.0], 0, (1 + 16) / 4),
+        ([1.0, 2.0, 1.0], 2, (1 + 4) / 4),
+    ],
+)
+def test_presence_penalty_matches_pencil_and_paper(sizes, label, expected):
+    posterior = (torch.tensor(sizes) / 4).view(1, -1, 1, 1).expand(1, -1, 2, 2)
+    assert float(presence_penalty(posterior, torch.tensor([label]))) == pytest.approx(expected)
+
+
+def test_presence_penalty_is_the_mean_over_the_batch():
+    posterior = torch.tensor([[1.0, 0.0], [0.5, 0.5]]).view(2, 2, 1, 1).expand(2, 2, 2, 2)
+    assert float(presence_penalty(posterior, torch.tensor([0, 0]))) == pytest.approx((0 + 2**2 / 4) / 2)
+
+
+@pytest.mark.parametrize("logit", [-1e4, 0.0, 1e4])
+def test_presence_penalty_has_finite_gradients_that_favour_the_label_where_they_are_not_zero(logit):
+    logits = torch.stack([torch.full((1, 3, 3), logit), torch.zeros(1, 3, 3)], dim=1).requires_grad_()
+    presence_penalty(torch.softmax(logits, dim=1), torch.tensor([0])).backward()
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad[:, 0] <= 0).all()
+    assert bool(logits.grad.any()) == (logit == 0)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("logit", [-1e4, 1e4])
+def test_size_barrier_of_a_saturated_mask_has_a_finite_value_and_gradient(logit, normalise):
+    logits = torch.full((2, 1, 4, 4), logit, requires_grad=True)
+    value = size_barrier(torch.sigmoid(logits), 5, normalise=normalise)
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(logits.grad).all()
 
 
 def test_weighted_sum_adds_weight_times_term_and_logs_the_bare_terms():

@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 from wsi_maxmin.config import DataConfig
 from wsi_maxmin.data import read_samples
 from wsi_maxmin.data._pixels import read_mask
-from wsi_maxmin.metrics import ErrorRate, MaskScores, bootstrap_interval, dice, roc_auc
+from wsi_maxmin.metrics import (
+    ErrorRate,
+    MaskScores,
+    bootstrap_interval,
+    count_pixels,
+    dice,
+    foreground_fractions,
+    roc_auc,
+)
+from wsi_maxmin.protocols.p512_list import read_list
 
 LEFT = np.array([[1, 1, 0, 0]] * 2, dtype=bool)
 TOP = np.array([[1] * 4, [0] * 4], dtype=bool)
@@ -52,6 +61,31 @@ def test_a_class_without_pixels_has_no_confusion():
     scores.update(LEFT, EMPTY)
     assert scores.summary()["pixel_confusion"] == [[0.5, None], [0.5, None]]
     assert scores.summary()["f1_foreground"] is None
+
+
+def test_pixels_are_counted_by_prediction_and_truth():
+    # Top left: both; top right: predicted alone; bottom left: true alone; bottom right: neither.
+    assert count_pixels(TOP, LEFT).tolist() == [[2, 2], [2, 2]]
+    assert count_pixels(FULL, LEFT).tolist() == [[0, 0], [4, 4]]
+
+
+def test_region_sizes_are_shares_of_an_image_and_their_means_those_of_images():
+    assert foreground_fractions(count_pixels(FULL, LEFT)) == (1, 0.5)
+    scores = MaskScores()
+    scores.update(FULL, LEFT)
+    scores.update(EMPTY, EMPTY)
+    assert (scores.summary()["predicted_fraction"], scores.summary()["true_fraction"]) == (0.5, 0.25)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**8 - 1), st.integers(0, 2**8 - 1)), min_size=1, max_size=5))
+def test_f1_of_the_background_is_f1_of_the_complements(images):
+    there, complement = MaskScores(), MaskScores()
+    for predicted, truth in (
+        [np.array([value >> bit & 1 for bit in range(8)], bool).reshape(2, 4) for value in pair] for pair in images
+    ):
+        assert there.update(predicted, truth) == complement.update(~predicted, ~truth)[::-1]
+    assert there.f1 == complement.f1[::-1]
+    assert (there.confusion == complement.confusion[::-1, ::-1]).all()
 
 
 def test_scores_of_nothing_are_undefined_rather_than_zero():
@@ -109,3 +143,17 @@ def test_all_ones_scores_the_known_values_on_glas(data_dir, split, expected):
         scores.update(np.ones_like(truth), truth)
     assert scores.summary()["f1_foreground"] == pytest.approx(expected, abs=0.005)
     assert scores.summary()["f1_background"] == 0
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("split", "patches", "expected"), [("train", 12_174, 59.55), ("valid", 4_429, 61.31)])
+def test_all_ones_scores_the_values_that_follow_from_the_names_of_the_p512_lists(data_dir, split, patches, expected):
+    """The mean of 2f / (1 + f) over the patches that have tumour, f their fraction; normal ones have no F1+."""
+    lists = read_list(data_dir / "camelyon16" / "lists" / f"p512_split0_fold0_{split}.csv.gz")
+    tumour = np.array([patch.tumour_fraction for found in lists.values() for patch in found if patch.label == "tumor"])
+    scores = MaskScores()
+    for count in np.rint(tumour * 512**2).astype(np.int64):
+        scores.add(np.array([[0, 0], [512**2 - count, count]]))
+    assert scores.images == patches
+    assert scores.summary()["f1_foreground"] == pytest.approx(expected, abs=0.005)
+    assert scores.summary()["f1_foreground"] == pytest.approx(100 * np.mean(2 * tumour / (1 + tumour)), abs=1e-6)

@@ -10,7 +10,7 @@ from torch import nn
 
 from wsi_maxmin.config import EncoderConfig, ModelConfig
 from wsi_maxmin.errors import InputError, MissingExtraError
-from wsi_maxmin.models import SegOutput, build_model, plugins
+from wsi_maxmin.models import build_model, plugins
 from wsi_maxmin.models._encoder import Encoder, load_matching, read_weights
 from wsi_maxmin.models._mask_norm import MaskNorm
 from wsi_maxmin.models._pooling import WildcatHead, wildcat_pooling
@@ -18,13 +18,24 @@ from wsi_maxmin.models._pooling import WildcatHead, wildcat_pooling
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = EncoderConfig(name="test_resnet")
+TOKENS = EncoderConfig(name="test_vit", options={"dynamic_img_size": True})
 METHODS = plugins.names()
-VARIANTS = [(name, {}) for name in METHODS] + [("maxmin", {"mask_norm": mode}) for mode in ("running", "image", "none")]
+WITHOUT_ENCODER = ("constant", "unet")
+WITHOUT_CLASS = ("constant", "pn", "unet")
+TRAINED = [name for name in METHODS if name != "constant"]
+VARIANTS = [
+    *((name, {}) for name in METHODS),
+    *(("maxmin", {"mask_norm": mode}) for mode in ("running", "image", "none")),
+    *(("cam", {"pooling": pooling}) for pooling in ("max", "lse")),
+    ("deepmil", {"mask_rule": "positive"}),
+    ("erase", {"rounds": 2}),
+]
 
 
-def build(name="maxmin", *, encoder=TINY, **params):
+def build(name="maxmin", *, encoder=TINY, classes=2, positive=None, **params):
     torch.manual_seed(0)
-    return build_model(ModelConfig(name=name, encoder=encoder, params=params), 2)
+    encoder = EncoderConfig() if name in WITHOUT_ENCODER else encoder
+    return build_model(ModelConfig(name=name, encoder=encoder, params=params), classes, positive=positive)
 
 
 def images(count=3, height=64, width=96):
@@ -32,8 +43,11 @@ def images(count=3, height=64, width=96):
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
+TRUTH = torch.arange(3 * 64 * 96).view(3, 1, 64, 96).remainder(5).byte()
+
+
 def fields(output):
-    values = {field.name: getattr(output, field.name) for field in dataclasses.fields(SegOutput)}
+    values = {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
     return {name: value.detach() for name, value in values.items() if value is not None}
 
 
@@ -59,19 +73,146 @@ def test_a_mask_normalised_over_its_batch_is_refused_for_tiles_because_it_depend
 @pytest.mark.parametrize("training", [True, False])
 def test_masks_are_of_one_channel_and_within_0_and_1(name, params, training):
     model = build(name, **params).train(training)
-    mask = model(images()).mask.detach()
-    assert mask.shape[:2] == (3, 1)
-    assert 0 <= mask.min() < mask.max() <= 1
+    output = model(images())
+    assert output.mask.shape == (3, 1, 64, 96)
+    for mask in (output.mask, *(model.mask_for(output, torch.full((3,), label)) for label in (0, 1))):
+        assert mask.shape[:2] == (3, 1)
+        assert 0 <= mask.min() <= mask.max() <= 1
+        assert mask.min() < mask.max() or name == "constant"
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_loss_gives_every_part_a_finite_gradient(name):
-    model = build(name)
-    model.loss(model(images()), torch.tensor([0, 1, 1])).total.backward()
+@pytest.mark.parametrize("encoder", [TINY, TOKENS], ids=["convolutional", "tokens"])
+def test_any_kind_of_encoder_and_three_classes_give_scores_maps_and_a_mask(name, encoder):
+    model = build(name, encoder=encoder, classes=3).eval()
+    with torch.inference_mode():
+        output = model(images())
+        masks = model.mask_for(output, torch.tensor([0, 1, 2]))
+    assert all(torch.isfinite(value).all() for value in fields(output).values())
+    assert masks.shape[:2] == (3, 1)
+    assert (output.logits is None) == (name in WITHOUT_CLASS)
+    assert output.logits is None or output.logits.shape == (3, 3)
+    assert output.cams is None or output.cams.shape[:2] == (3, 3)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("encoder", [TINY, TOKENS], ids=["convolutional", "tokens"])
+def test_the_loss_gives_every_parameter_a_finite_gradient_and_every_part_one_that_is_not_zero(name, encoder):
+    model = build(name, encoder=encoder)
+    model.loss(model(images()), torch.tensor([0, 1, 1]), TRUTH).total.backward()
     for part, module in model.named_children():
         gradients = [parameter.grad for parameter in module.parameters()]
         assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients), part
         assert not gradients or any(gradient.any() for gradient in gradients), part
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_method_that_is_not_supervised_by_pixels_gives_the_same_loss_without_truth(name):
+    model = build(name)
+    output, label = model(images()), torch.tensor([0, 1, 1])
+    if model.SUPERVISION == "pixel":
+        with pytest.raises(ValueError, match="needs the ground truth"):
+            model.loss(output, label)
+    else:
+        assert model.loss(output, label).total == model.loss(output, label, TRUTH).total
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_says_whether_it_gives_class_scores_and_without_them_refuses_slides(name):
+    model = build(name).eval()
+    with torch.inference_mode():
+        assert (model(images()).logits is not None) == model.CLASSIFIES
+    assert model.CLASSIFIES or "no class scores" in model.refuses_slides
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_method_overfits_four_patches(name):
+    model = build(name, **{"pn": {"penalty_weight": 1e-3}, "unet": {"width": 4}}.get(name, {}))
+    # Two reddish and two bluish patches; what is foreground is red.
+    red = torch.tensor([0.0, 1.0, 0.0, 1.0]).view(4, 1, 1, 1)
+    noise = torch.rand((4, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    patches = 0.5 * noise + 0.5 * torch.cat([red, torch.zeros_like(red), 1 - red], dim=1)
+    label, truth = red.flatten().long(), red.expand(4, 1, 32, 32).byte()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, nesterov=True)
+    losses = []
+    for _ in range(30):
+        output = model(patches)
+        losses.append(model.loss(output, label, truth).total)
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert output.logits is None or output.logits.argmax(dim=1).tolist() == label.tolist()
+    assert losses[-1] < losses[0]
+    if name in WITHOUT_CLASS:
+        assert losses[-1] < 0.2 * losses[0]
+
+
+@pytest.mark.parametrize(("name", "params"), VARIANTS)
+def test_the_state_of_a_method_brings_another_of_its_kind_to_the_same_output(name, params):
+    model = build(name, **params)
+    model(images())
+    model.end_epoch()
+    other = build(name, **params)
+    for parameter in other.parameters():
+        torch.nn.init.zeros_(parameter)
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(fields(other.eval()(images())), fields(model.eval()(images())), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_method_trains_in_bfloat16(name):
+    model, label = build(name), torch.tensor([0, 1, 1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(images())
+        loss = model.loss(output, label, TRUTH)
+        masks = model.mask_for(output, label)
+    loss.total.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    assert 0 <= masks.min() < masks.max() <= 1
+
+
+class MaskAlone(nn.Module):
+    """Give the mask of a model, for an exported graph gives tensors alone."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels):
+        return self.model(pixels).mask
+
+
+@pytest.mark.parametrize("name", METHODS)
+@torch.no_grad()
+def test_an_exported_method_gives_the_same_mask_of_a_batch_of_another_size(name):
+    model = build(name).eval()
+    batch = {"pixels": {0: torch.export.Dim("batch", min=1)}}
+    graph = torch.export.export(MaskAlone(model), (torch.rand(2, 3, 64, 96),), dynamic_shapes=batch, strict=False)
+    torch.testing.assert_close(graph.module()(images() / 255), model(images()).mask, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_training_a_method_does_not_change_its_inputs(name):
+    pixels = images() / 255
+    before = pixels.clone()
+    build(name)(pixels)
+    assert torch.equal(pixels, before)
+
+
+@pytest.mark.parametrize("name", WITHOUT_ENCODER)
+def test_a_method_without_encoder_refuses_one(name):
+    with pytest.raises(InputError, match=f"{name} has no encoder; got test_resnet; leave model.encoder out"):
+        build_model(ModelConfig(name=name, encoder=TINY), 2)
+
+
+@pytest.mark.parametrize("name", WITHOUT_ENCODER)
+def test_a_method_without_encoder_takes_its_pixel_values_from_the_config_alone(name):
+    plain = build_model(ModelConfig(name=name), 2)
+    own = build_model(ModelConfig(name=name, pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1)), 2)
+    pixels = torch.tensor([0, 255]).byte().view(1, 1, 2, 1).expand(1, 3, 2, 1)
+    assert plain.normalise(pixels).aminmax() == (-1, 1)
+    assert own.normalise(pixels).aminmax() == (0, 1)
+    assert not {"pixel_mean", "pixel_std"} & set(own.state_dict())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -91,13 +232,40 @@ def test_an_unknown_method_suggests_a_known_one():
         build("maxmim")
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "params", "expected"),
-    [("maxmin", {"stem_type": "deep", "stem_width": 64}, {"modalities": 5}, 11_335_252)],
-)
+DEEP_STEM = {"stem_type": "deep", "stem_width": 64}
+
+
+PARAMETERS = [
+    ("cam", {}, {"pooling": "avg"}, 11_177_538),
+    ("cam", {}, {"pooling": "max"}, 11_177_538),
+    ("cam", {}, {"pooling": "lse"}, 11_177_538),
+    ("gradcam", {}, {}, 11_177_538),
+    ("wildcat", {}, {}, 11_180_616),
+    ("deepmil", {}, {}, 11_243_460),
+    ("pn", DEEP_STEM, {}, 11_330_122),
+    ("erase", DEEP_STEM, {}, 11_326_016),
+    ("maxmin", DEEP_STEM, {"modalities": 5}, 11_335_252),
+    # Not published: deep stem, 8 channels of the class head, 5 of the mask head.
+    ("maxmin-released", DEEP_STEM, {}, 11_324_992 + 513 * 8 + 513 * 5),
+    ("unet", {}, {}, 14_154_706),
+    ("constant", {}, {}, 0),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "params", "expected"), PARAMETERS)
 def test_parameter_counts_are_those_of_the_paper(name, options, params, expected):
     model = build(name, encoder=EncoderConfig(name="resnet18", options=options), **params)
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
+
+
+def test_every_method_has_a_parameter_count_to_hold_to():
+    assert {name for name, *_ in PARAMETERS} == set(METHODS)
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, 11_176_512), (DEEP_STEM, 11_324_992)])
+def test_the_trunk_of_either_stem_has_the_paper_s_parameter_count(options, expected):
+    trunk = Encoder(EncoderConfig(name="resnet18", options=options))
+    assert sum(parameter.numel() for parameter in trunk.parameters()) == expected
 
 
 def test_max_min_s_foreground_score_teaches_the_localizer_through_the_mask():

@@ -1,21 +1,22 @@
-import collections
 import contextlib
 import dataclasses
 import json
+import sys
+import types
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from wsi_maxmin.checkpoint import load_checkpoint
-from wsi_maxmin.config import DataConfig, RunConfig, TrainingConfig, merge
+from wsi_maxmin.config import DataConfig, RunConfig, merge
 from wsi_maxmin.data import read_samples
-from wsi_maxmin.errors import DivergedError, OutputExistsError
+from wsi_maxmin.errors import DivergedError, InputError, MissingExtraError, OutputExistsError
 from wsi_maxmin.progress import Quiet
-from wsi_maxmin.training import epoch_order, learning_rate, train
+from wsi_maxmin.training import check_method, train
+from wsi_maxmin.training._loop import _Limit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,21 +99,45 @@ def test_a_run_leaves_a_line_an_epoch_and_the_best_model_ties_to_the_latest(run)
     assert (last.facts["train"], last.facts["valid"]) == (8, 8)
 
 
-@pytest.mark.parametrize("batches", [1, 2, 3, 7])
-def test_a_run_interrupted_and_resumed_equals_one_that_never_stopped_to_the_bit(run, batches):
-    whole = run("whole", make_config())
+KINDS = {
+    "plain": {},
+    "accumulated": {"epochs": 2, "accumulate": 2, "batch_size": 2, "decay": 0.5, "decay_every": 1},
+    "bf16": {"epochs": 2, "precision": "bf16", "repeat": 2},
+    "fp16": {"epochs": 2, "precision": "fp16", "balance_classes": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "batches"),
+    [("plain", 1), ("plain", 2), ("plain", 3), ("plain", 7), ("accumulated", 6), ("bf16", 6), ("fp16", 3)],
+)
+def test_a_run_interrupted_and_resumed_equals_one_that_never_stopped_to_the_bit(run, kind, batches):
+    config = make_config(**KINDS[kind])
+    whole = run("whole", config)
     with pytest.raises(KeyboardInterrupt):
-        run("broken", make_config(), progress=StopAfter(batches))
-    resumed = run("broken", make_config())
-    assert dataclasses.replace(resumed, model=whole.model) == whole
-    assert read_log(resumed.model.parent) == read_log(whole.model.parent)
+        run("broken", config, progress=StopAfter(batches))
+    assert_same(run("broken", config), whole)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_loader_processes_change_nothing_not_even_when_a_run_is_resumed(run):
+    """They stay from epoch to epoch; a resumed run starts them anew."""
+    whole = run("whole", make_config(epochs=3))
+    with pytest.raises(KeyboardInterrupt):
+        run("broken", make_config(epochs=3, workers=1), progress=StopAfter(3))
+    assert_same(run("broken", make_config(epochs=3, workers=1)), whole)
+
+
+def assert_same(ours, theirs):
+    assert dataclasses.replace(ours, model=theirs.model) == theirs
+    assert ours.model.with_name("metrics.jsonl").read_bytes() == theirs.model.with_name("metrics.jsonl").read_bytes()
     for name in ("model.safetensors", "last.safetensors"):
-        ours, theirs = (load_checkpoint(result.model.with_name(name)) for result in (resumed, whole))
-        assert (ours.epoch, ours.metrics) == (theirs.epoch, theirs.metrics)
+        mine, expected = (load_checkpoint(result.model.with_name(name)) for result in (ours, theirs))
+        assert (mine.epoch, mine.metrics) == (expected.epoch, expected.metrics)
         for field in ("weights", "optimizer"):
-            expected = getattr(theirs, field)
-            assert set(getattr(ours, field)) == set(expected) != set()
-            assert all(torch.equal(value, expected[key]) for key, value in getattr(ours, field).items())
+            tensors = getattr(expected, field)
+            assert set(getattr(mine, field)) == set(tensors) != set()
+            assert all(torch.equal(value, tensors[key]) for key, value in getattr(mine, field).items())
 
 
 def test_an_epoch_that_was_logged_but_not_saved_is_logged_once(run):
@@ -168,31 +193,104 @@ def test_a_loss_that_is_no_longer_a_number_stops_the_run_with_a_remedy(run, tmp_
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize(
-    ("epoch", "expected"), [(0, 1e-3), (9, 1e-3), (10, 9e-4), (79, 1e-3 * 0.9**7), (870, 1e-3 * 0.9**87), (880, 1e-7)]
-)
-def test_the_learning_rate_falls_in_steps_to_its_floor(epoch, expected):
-    assert learning_rate(TrainingConfig(), epoch) == pytest.approx(expected, rel=1e-9)
+def without_batch_norm(**training):
+    """Return a config whose gradients do not depend on how its samples are put together."""
+    encoder = {"name": "test_vit", "options": {"img_size": 48}}
+    model = {"encoder": encoder, "params": {"mask_norm": "image", "dropout": 0}}
+    values = merge(make_config(**training).model_dump(), {"model": model})
+    return RunConfig.model_validate(values)
 
 
-@given(st.lists(st.integers(0, 2), min_size=1, max_size=40), st.integers(0, 5))
-def test_an_unbalanced_epoch_shows_every_sample_once(labels, epoch):
-    assert sorted(epoch_order(labels, balance=False, seed=0, epoch=epoch)) == list(range(len(labels)))
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(2, 2), (1, 5)])
+def test_accumulated_batches_take_the_steps_of_one_as_large_as_all_of_them(run, batch_size, accumulate):
+    """Steps of 5 of the 8 samples leave a smaller last one."""
+    whole = read_log(run("whole", without_batch_norm(epochs=3, batch_size=batch_size * accumulate)).model.parent)
+    parts = without_batch_norm(epochs=3, batch_size=batch_size, accumulate=accumulate)
+    for got, expected in zip(read_log(run("parts", parts).model.parent), whole, strict=True):
+        assert got == pytest.approx(expected, rel=1e-4)
 
 
-@given(st.lists(st.integers(0, 2), min_size=1, max_size=40), st.integers(0, 5))
-def test_a_balanced_epoch_shows_every_class_equally_often_and_takes_turns_within_a_class(labels, epoch):
-    order = epoch_order(labels, balance=True, seed=0, epoch=epoch)
-    shown = collections.Counter(labels[index] for index in order)
-    assert set(shown) == set(labels)
-    assert len(set(shown.values())) == 1
-    assert len(labels) <= len(order) < len(labels) + len(shown)
-    turns = collections.Counter(order)
-    for label in shown:
-        times = [turns[index] for index, own in enumerate(labels) if own == label]
-        assert max(times) - min(times) <= 1
+def test_an_epoch_that_repeats_the_samples_augments_each_showing_in_its_own_way(run):
+    """With no step worth the name, two rounds of still images lose the same, two of augmented ones do not."""
+    losses = {}
+    for augment, name in ((STILL, "still"), ({"crop_px": 48}, "moved")):
+        for repeat in (1, 2):
+            config = make_config(augment, epochs=1, batch_size=8, learning_rate=1e-30, repeat=repeat)
+            values = merge(config.model_dump(), {"model": {"params": {"dropout": 0, "mask_norm": "image"}}})
+            (line,) = read_log(run(f"{name} {repeat}", RunConfig.model_validate(values)).model.parent)
+            losses[name, repeat] = line["loss_image"]
+    assert losses["still", 2] == pytest.approx(losses["still", 1], abs=1e-6)
+    assert abs(losses["moved", 2] - losses["moved", 1]) > 1e-5
 
 
-def test_the_order_depends_on_seed_and_epoch():
-    orders = {tuple(epoch_order([0] * 20, balance=False, seed=seed, epoch=e)) for seed in (0, 1) for e in (0, 1)}
-    assert len(orders) == 4
+def test_a_run_out_of_time_stops_after_an_epoch_and_goes_on_as_if_it_had_not(run):
+    whole = run("whole", make_config(epochs=3))
+    config = make_config(epochs=3, max_minutes=1e-6)
+    for done in (1, 2):
+        result = run("parts", config)
+        assert (result.done, result.stopped) == (done, True)
+    assert_same(run("parts", config), whole)
+    assert not whole.stopped
+
+
+def test_a_run_stops_before_an_epoch_that_would_take_it_past_its_end(monkeypatch):
+    now = iter([0, 0, 60, 200, 250])
+    monkeypatch.setattr("wsi_maxmin.training._loop.time.monotonic", lambda: next(now))
+    limit = _Limit(minutes=6)
+    assert not limit.ends_before_the_next()
+    assert not limit.ends_before_the_next()
+    assert limit.ends_before_the_next()
+
+
+def test_time_without_end_stops_nothing():
+    assert not _Limit(None).ends_before_the_next()
+
+
+def test_a_method_without_parameters_has_nothing_to_train(run):
+    config = RunConfig.model_validate({"model": {"name": "constant"}})
+    with pytest.raises(InputError, match=r"constant has nothing to train; evaluate its config instead"):
+        run("out", config)
+
+
+class Board:
+    """Stands in for TensorBoard's writer."""
+
+    written: ClassVar[list] = []
+
+    def __init__(self, folder, purge_step):
+        self.written.append((folder, purge_step))
+
+    def add_scalar(self, name, value, step):
+        self.written.append((name, value, step))
+
+    def flush(self):
+        pass
+
+    def close(self):
+        self.written.append("closed")
+
+
+def test_tensorboard_gets_every_number_of_the_log(run, monkeypatch):
+    board = types.ModuleType("torch.utils.tensorboard")
+    board.SummaryWriter = Board
+    monkeypatch.setitem(sys.modules, board.__name__, board)
+    for epochs in (1, 2):
+        result = run("out", make_config(epochs=epochs, tensorboard=True))
+    folder = str(result.model.parent / "tensorboard")
+    lines = [{key: value for key, value in line.items() if key != "epoch"} for line in read_log(result.model.parent)]
+    expected = [[(name, value, epoch) for name, value in line.items()] for epoch, line in enumerate(lines, start=1)]
+    assert Board.written == [(folder, 1), *expected[0], "closed", (folder, 2), *expected[1], "closed"]
+
+
+def test_tensorboard_writes_files_where_it_is_installed(run):
+    pytest.importorskip("tensorboard")
+    result = run("out", make_config(epochs=1, tensorboard=True))
+    assert any(path.stat().st_size for path in (result.model.parent / "tensorboard").glob("events*"))
+
+
+def test_a_missing_tensorboard_is_an_error_that_says_how_to_get_it(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtraError, match=r'got no tensorboard; pip install "wsi-maxmin\[tensorboard\]"'):
+        run("out", make_config(tensorboard=True))
+    with pytest.raises(MissingExtraError):
+        check_method(make_config(tensorboard=True), CPU)

@@ -18,6 +18,7 @@ from wsi_maxmin.models import WeakSegmenter, build_model
 FORMAT = "wsi-maxmin/1"
 _WEIGHTS = "model."
 _RECORD = "wsi_maxmin"
+_RECORDED = ("config", "epoch", "metrics", "facts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,9 @@ class Checkpoint:
 
     def build(self) -> WeakSegmenter:
         """Make the model, in eval mode on the CPU, in single precision."""
-        model = build_model(self.config.model, len(self.config.data.classes), load_encoder_weights=False)
+        data = self.config.data
+        positive = data.classes.index(data.positive)
+        model = build_model(self.config.model, len(data.classes), positive=positive, load_encoder_weights=False)
         try:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
@@ -88,19 +91,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     InputError
-        If the file is missing, is not a safetensors file, or was not written by `save_checkpoint`.
+        If the file is missing, is not a safetensors file, was not written by `save_checkpoint`, or has no good config.
     """
     expected = "a .safetensors file that `wsi-maxmin train` wrote"
     if not path.is_file():
         raise InputError("no such model", got=path, expected=expected)
     try:
         with safe_open(path, framework="pt") as file:
-            record: dict[str, Any] = json.loads((file.metadata() or {}).get(_RECORD, "{}"))
+            record: Any = json.loads((file.metadata() or {}).get(_RECORD, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError("the model cannot be read", got=f"{path} ({error})", expected=expected) from None
-    if record.get("format") != FORMAT:
-        raise InputError("not a model of wsi-maxmin", got=f"{path}, format {record.get('format')}", expected=FORMAT)
+    made_by = record.get("format") if isinstance(record, dict) else None
+    if made_by != FORMAT:
+        raise InputError("not a model of wsi-maxmin", got=f"{path}, format {made_by}", expected=FORMAT)
+    if missing := [name for name in _RECORDED if name not in record]:
+        raise InputError(f"the record of {path} is not whole", got=f"no {', '.join(missing)}", expected=expected)
     return Checkpoint(
         config=parse(RunConfig, record["config"], source=str(path)),
         weights={name.removeprefix(_WEIGHTS): value for name, value in tensors.items() if name.startswith(_WEIGHTS)},

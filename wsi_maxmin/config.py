@@ -1,25 +1,27 @@
 """What a YAML file may say, checked; names of bundled configs; ``--set key.sub=value``.
 
 A config lists only what differs from the defaults. ``dataset: NAME`` lays the file ``configs/datasets/NAME.yaml``
-beneath it. What a method itself can be told (``model.params``) is described by that method's own module.
+beneath it, ``encoder: NAME`` the file ``configs/encoders/NAME.yaml`` between the two. What a method itself can be told
+(``model.params``) is described by that method's own module.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
+from wsi_maxmin._layers import CONFIGS as CONFIGS
+from wsi_maxmin._layers import find_config as find_config
+from wsi_maxmin._layers import list_configs as list_configs
+from wsi_maxmin._layers import merge as merge
+from wsi_maxmin._layers import parse_override as parse_override
+from wsi_maxmin._layers import resolve
 from wsi_maxmin._strict import Strict as Strict
 from wsi_maxmin._strict import parse as parse
-from wsi_maxmin.errors import InputError
-
-CONFIGS = Path(__file__).parent / "configs"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class DataConfig(Strict):
@@ -38,6 +40,9 @@ class DataConfig(Strict):
     )
     classes: tuple[str, ...] = ("normal", "tumor")
     positive: str = "tumor"
+    unmasked_is_background: bool = Field(
+        False, description="a sample of another class than the positive one needs no mask: it has no foreground"
+    )
     shorter_side_px: int | None = Field(None, gt=0, description="resize so that the shorter side has this length")
 
     @model_validator(mode="after")
@@ -54,7 +59,7 @@ class AugmentConfig(Strict):
     horizontal_flip: Fraction = 0.5
     vertical_flip: Fraction = 0.5
     rotate_90: bool = True
-    jitter: tuple[float, float, float, float] = Field(
+    jitter: tuple[NotNegative, NotNegative, NotNegative, Annotated[float, Field(ge=0, le=0.5)]] = Field(
         (0.5, 0.5, 0.5, 0.05),
         description="brightness, contrast, saturation, hue, as in torchvision's ColorJitter",
     )
@@ -85,7 +90,9 @@ class TrainingConfig(Strict):
     """SGD with Nesterov momentum and a stepped learning rate."""
 
     epochs: int = Field(80, gt=0)
-    batch_size: int = Field(4, gt=0)
+    repeat: int = Field(1, gt=0, description="times that an epoch shows the training samples")
+    batch_size: int = Field(4, gt=0, description="samples at once on each device")
+    accumulate: int = Field(1, gt=0, description="batches whose gradients make one step")
     learning_rate: Positive = 1e-3
     decay: Positive = Field(0.9, description="the learning rate is multiplied by it every decay_every epochs")
     decay_every: int = Field(10, gt=0)
@@ -93,7 +100,13 @@ class TrainingConfig(Strict):
     momentum: Fraction = 0.9
     weight_decay: float = Field(1e-4, ge=0)
     balance_classes: bool = Field(False, description="draw every class equally often, with replacement")
-    workers: int = Field(2, ge=0, description="processes that load samples")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of the forward pass; weights, loss and validation stay in fp32"
+    )
+    devices: int = Field(1, gt=0, description="GPUs (or processes on the CPU) that share every step")
+    workers: int = Field(2, ge=0, description="processes that load samples, for each device")
+    max_minutes: Positive | None = Field(None, description="stop before an epoch that would end later; resumable")
+    tensorboard: bool = Field(False, description="write the metrics for TensorBoard as well")
 
 
 class SlideConfig(Strict):
@@ -130,81 +143,21 @@ class RunConfig(Strict):
         """Return, as JSON values, what two runs must share for one to continue the other.
 
         More epochs, another number of loader processes or another place of the slides do not change the epochs that are
-        done.
+        done. The number of devices does; a checkpoint holds it apart, since it may come from outside the config.
         """
-        return self.model_dump(mode="json", exclude={"training": {"epochs", "workers"}, "data": {"slides"}})
+        without = {"epochs", "devices", "workers", "max_minutes", "tensorboard"}
+        return self.model_dump(mode="json", exclude={"training": without, "data": {"slides"}})
 
 
 def load_config(name_or_path: str, overrides: Iterable[str] = ()) -> RunConfig:
-    """Read a config by its bundled name (``glas/maxmin-sem``) or path, with ``key.sub=value`` overrides on top."""
-    path = find_config(name_or_path)
-    values = _read_yaml(path)
-    values.setdefault("name", path.stem)
-    for override in overrides:
-        values = merge(values, parse_override(override))
-    dataset = values.pop("dataset", None)
-    if dataset is not None:
-        values = merge(_read_yaml(find_config(f"datasets/{dataset}", near=path)), values)
-    return parse(RunConfig, values, source=name_or_path)
+    """Read a config by its bundled name (``glas/maxmin-sem``) or path, with ``key.sub=value`` overrides on top.
 
+    From the lowest layer to the highest, each winning over those before it: defaults, the file of ``dataset``, the file
+    of ``encoder``, the config itself, overrides.
 
-def list_configs() -> list[str]:
-    """Return the names of the bundled configs, without the dataset files that they build on."""
-    names = (path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
-    return sorted(name for name in names if not name.startswith("datasets/"))
-
-
-def find_config(name_or_path: str, *, near: Path | None = None) -> Path:
-    """Return the YAML file that a path or a bundled name stands for; `near` is a config that refers to it."""
-    candidates = [Path(name_or_path)] if Path(name_or_path).suffix in {".yaml", ".yml"} else []
-    if near is not None:
-        candidates += [near.parent / f"{name_or_path}.yaml"]
-    candidates += [CONFIGS / f"{name_or_path}.yaml"]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    known = list_configs()
-    close = difflib.get_close_matches(name_or_path, known, n=1, cutoff=0.4)
-    raise InputError(
-        "no such config",
-        got=name_or_path,
-        expected=f"the path of a YAML file or one of {', '.join(known)}",
-        remedy=f"did you mean {close[0]}?" if close else None,
-    )
-
-
-def parse_override(text: str) -> dict[str, Any]:
-    """Turn ``key.sub=value`` into ``{"key": {"sub": value}}``; the value is read as YAML.
-
-    >>> parse_override("model.params.sigma=0.2")
-    {'model': {'params': {'sigma': 0.2}}}
+    Raises
+    ------
+    InputError
+        If a file is missing or is no YAML, or a key or value is not known.
     """
-    key, equals, raw = text.partition("=")
-    if not equals or not key or not all(key.split(".")):
-        raise InputError("--set cannot be read", got=repr(text), expected="key.sub=value, such as training.epochs=5")
-    try:
-        value: Any = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        raise InputError("--set cannot be read", got=repr(text), expected=f"a YAML value ({error})") from None
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return dict(value)
-
-
-def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `top` over `base`, section by section; neither is changed."""
-    merged = dict(base)
-    for key, value in top.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML", got=str(error)) from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no config", got=type(values).__name__, expected="keys and values")
-    return values
+    return parse(RunConfig, resolve(name_or_path, overrides), source=name_or_path)

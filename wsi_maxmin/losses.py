@@ -1,4 +1,4 @@
-"""The terms of the Max-Min loss, each named, and their weighted sum.
+"""The terms of the losses, each named, and their weighted sum.
 
 Equation numbers are those of Belharbi et al., IEEE TMI 41:702 (2022).
 """
@@ -116,3 +116,28 @@ def size_barrier(mask: Tensor, t: Tensor | float, *, normalise: bool = False) ->
     foreground = reduce(mask, dim=(1, 2, 3))
     background = reduce(1 - mask, dim=(1, 2, 3))
     return (extended_log_barrier(-foreground, t) + extended_log_barrier(-background, t)).mean()
+
+
+def presence_penalty(posterior: Tensor, label: Tensor) -> Tensor:
+    """Penalise a class whose size contradicts the image's label (PN).
+
+    The size of a class is its posterior summed over the pixels. It must lie in [1, H·W] for the image's class and in
+    [0, 0] for every other; the squared violation is divided by H·W.
+
+    Parameters
+    ----------
+    posterior : (B, K, H, W) float in [0, 1]
+        Classes of the pixels.
+    label : (B,) int64
+        Classes of the images.
+
+    Returns
+    -------
+    () float, sum over classes, mean over the batch
+    """
+    pixels = posterior.shape[2] * posterior.shape[3]
+    sizes = posterior.sum(dim=(2, 3))
+    present = torch.nn.functional.one_hot(label, posterior.shape[1]).to(sizes.dtype)
+    below = (present - sizes).clamp_min(0)
+    above = (sizes - present * pixels).clamp_min(0)
+    return ((below + above) ** 2).sum(dim=1).mean() / pixels

@@ -17,8 +17,9 @@ from wsi_maxmin.cli._options import data_option, device_option, existing_options
 def command(config: str, data: Path, out: Path, overrides: tuple[str, ...], device: str, existing: str | None) -> None:
     """Train a model from image-level labels, as CONFIG (a bundled name or a YAML file) says.
 
-    Writes model.safetensors (best validation accuracy), last.safetensors (to resume), metrics.jsonl, config.yaml and
-    run.json to --out. Ground-truth masks are never opened.
+    Data are checked first. Writes model.safetensors (best epoch on validation), last.safetensors (to resume),
+    metrics.jsonl, config.yaml and run.json to --out. Ground-truth masks are opened only for a method that learns from
+    them (u-net). Several GPUs: --set training.devices=N, or torchrun.
 
     Example: wsi-maxmin train camelyon16-demo/maxmin-sem --data patches256 --out runs/demo
     """
@@ -34,5 +35,11 @@ def command(config: str, data: Path, out: Path, overrides: tuple[str, ...], devi
         existing=how(existing),
         progress=make_progress(),
     )
-    click.echo(f"best epoch {result.epoch}: validation accuracy {result.accuracy:.2f} %")
+    if result is None:
+        return
+    if result.stopped:
+        click.echo(f"stopped after epoch {result.done}, for want of time; --resume continues")
+    scores = {"validation accuracy": result.accuracy, "mean of F1+ and F1− on validation": result.f1}
+    named = [f"{name} {score:.2f} %" for name, score in scores.items() if score is not None]
+    click.echo(f"best epoch {result.epoch}: {', '.join(named) or 'the last, for want of a score on validation'}")
     click.echo(result.model)

@@ -4,6 +4,7 @@ A source module exposes ``read(root, config, split) -> list[Sample]`` and ``has_
 see `wsi_maxmin.data.labels`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from wsi_maxmin._plugins import Plugins
@@ -21,7 +22,8 @@ def read_samples(root: Path, config: DataConfig, split: Split, *, seed: int) -> 
     """List the samples of one split, without opening an image.
 
     Where the source has no validation split of its own, `config.valid_fraction` of the training samples is held out,
-    the same ones for the same seed.
+    the same ones for the same seed. With `config.unmasked_is_background`, a sample of another class than the positive
+    one that has no mask is known to have no foreground.
 
     Raises
     ------
@@ -45,8 +47,16 @@ def read_samples(root: Path, config: DataConfig, split: Split, *, seed: int) -> 
             f"the {split} split of {root} has no samples",
             remedy="check the lists, data.exclude_groups and data.valid_fraction of the config",
         )
-    return samples
+    return _with_empty_truth(samples, config) if config.unmasked_is_background else samples
 
 
 def _without(groups: tuple[str, ...], samples: list[Sample]) -> list[Sample]:
     return [sample for sample in samples if sample.group not in groups]
+
+
+def _with_empty_truth(samples: list[Sample], config: DataConfig) -> list[Sample]:
+    positive = config.classes.index(config.positive)
+    return [
+        replace(sample, background_only=True) if sample.mask is None and sample.label != positive else sample
+        for sample in samples
+    ]

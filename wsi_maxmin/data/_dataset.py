@@ -1,18 +1,19 @@
 """Samples as tensors: read, resized, and augmented together with their mask."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from wsi_maxmin.config import AugmentConfig
+from wsi_maxmin.data._augment import BACKGROUND, GLASS, draw, jitter
 from wsi_maxmin.data._pixels import read_image, read_mask
 from wsi_maxmin.data._samples import Sample
 from wsi_maxmin.errors import InputError
+
+_NOTHING = torch.empty(0)
 
 
 class Item(NamedTuple):
@@ -24,12 +25,31 @@ class Item(NamedTuple):
     mask : (1, H, W) uint8, 1 = foreground, at the ground truth's own size; (0,) where none was asked for or given
     label : () int64
     position : () int64, in the list of samples
+    colour : (operations, 2) float64, the colour jitter that is still to be done; (0,) where there is none
     """
 
     image: torch.Tensor
     mask: torch.Tensor
     label: torch.Tensor
     position: torch.Tensor
+    colour: torch.Tensor = _NOTHING
+
+
+class Draw(NamedTuple):
+    """A sample as it is shown in training.
+
+    Attributes
+    ----------
+    position : int
+        In the list of samples.
+    epoch : int
+    turn : int
+        How often this epoch has shown the sample before.
+    """
+
+    position: int
+    epoch: int = 0
+    turn: int = 0
 
 
 class SampleDataset(Dataset[Item]):
@@ -45,7 +65,9 @@ class SampleDataset(Dataset[Item]):
     masks : bool
         Whether ground truth is read. Weakly supervised training leaves it closed.
     seed : int
-        With the epoch and the sample's index it decides the augmentation, whatever the number of loader processes.
+        With what a `Draw` holds it decides the augmentation, whatever the number of loader processes.
+    defer_colour : bool
+        Leave the colour jitter in the item, for the device that the batch goes to.
     """
 
     def __init__(
@@ -56,26 +78,28 @@ class SampleDataset(Dataset[Item]):
         augment: AugmentConfig | None = None,
         masks: bool = False,
         seed: int = 0,
+        defer_colour: bool = False,
     ) -> None:
         self.samples = list(samples)
-        self.epoch = 0
         self._masks = masks
         self._seed = seed
         self._resize = v2.Resize(shorter_side_px, antialias=True) if shorter_side_px else None
-        self._augment = build_augmentation(augment) if augment is not None else None
+        self._augment = augment
+        self._defer_colour = defer_colour
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> Item:
-        sample = self.samples[index]
+    def __getitem__(self, key: int | Draw) -> Item:
+        """Read one sample; an index alone is its first showing in the first epoch."""
+        shown = key if isinstance(key, Draw) else Draw(key)
+        sample = self.samples[shown.position]
         image = read_image(sample.image)
         mask = self._truth(sample, image) if self._masks else torch.empty(0, dtype=torch.uint8)
         if self._resize is not None:
             image = self._resize(image)
-        if self._augment is not None:
-            image, mask = self._augmented(image, mask, index)
-        return Item(image, mask, torch.tensor(sample.label), torch.tensor(index))
+        item = Item(image, mask, torch.tensor(sample.label), torch.tensor(shown.position))
+        return item if self._augment is None else self._augmented(item, shown, self._augment)
 
     @staticmethod
     def _truth(sample: Sample, image: torch.Tensor) -> torch.Tensor:
@@ -83,16 +107,19 @@ class SampleDataset(Dataset[Item]):
             return read_mask(sample.mask)
         return torch.zeros((1, *image.shape[-2:]) if sample.background_only else 0, dtype=torch.uint8)
 
-    def _augmented(self, image: torch.Tensor, mask: torch.Tensor, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        assert self._augment is not None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence([self._seed, self.epoch, index]).generate_state(1)[0]))
+    def _augmented(self, item: Item, shown: Draw, config: AugmentConfig) -> Item:
+        height, width = item.image.shape[-2:]
+        choice = draw(config, (height, width), (self._seed, shown.epoch, shown.position, shown.turn))
+        image, mask, colour = choice.move(item.image, GLASS), item.mask, choice.colour_table()
+        if self._masks:
             if not mask.numel():
-                return self._augment(tv_tensors.Image(image)).as_subclass(torch.Tensor), mask
-            if mask.shape[-2:] != image.shape[-2:]:
-                mask = v2.functional.resize(mask, list(image.shape[-2:]), v2.InterpolationMode.NEAREST)
-            paired = self._augment(tv_tensors.Image(image), tv_tensors.Mask(mask))
-            return paired[0].as_subclass(torch.Tensor), paired[1].as_subclass(torch.Tensor)
+                raise InputError("a sample has no ground truth", got=self.samples[shown.position].name)
+            if mask.shape[-2:] != item.image.shape[-2:]:
+                mask = v2.functional.resize(mask, [height, width], v2.InterpolationMode.NEAREST)
+            mask = choice.move(mask, BACKGROUND)
+        if self._defer_colour:
+            return item._replace(image=image, mask=mask, colour=colour)
+        return item._replace(image=jitter(image, colour), mask=mask)
 
 
 def collate(items: Sequence[Item]) -> Item:
@@ -114,25 +141,9 @@ def collate(items: Sequence[Item]) -> Item:
     return batch
 
 
-def build_augmentation(config: AugmentConfig) -> v2.Transform:
-    """Return the random transform of images and masks that a config describes."""
-    steps: list[v2.Transform] = [v2.ColorJitter(*config.jitter)] if any(config.jitter) else []
-    if config.crop_px is not None:
-        white_background = {tv_tensors.Image: 255, tv_tensors.Mask: 0}
-        steps.append(v2.RandomCrop(config.crop_px, pad_if_needed=True, fill=white_background))
-    steps += [v2.RandomHorizontalFlip(config.horizontal_flip), v2.RandomVerticalFlip(config.vertical_flip)]
-    if config.rotate_90:
-        steps.append(RandomRotate90())
-    return v2.Compose(steps)
-
-
-class RandomRotate90(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
-    """Turn image and mask by the same random multiple of 90°, without resampling."""
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - torchvision's form
-        """Draw the number of quarter turns."""
-        return {"turns": int(torch.randint(4, ()))}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Turn one tensor."""
-        return tv_tensors.wrap(torch.rot90(inpt, params["turns"], (-2, -1)), like=inpt)
+def collate_by_size(items: Sequence[Item]) -> list[Item]:
+    """Stack samples into as few batches as their sizes, and those of their ground truths, allow."""
+    alike: dict[tuple[torch.Size, torch.Size], list[Item]] = {}
+    for item in items:
+        alike.setdefault((item.image.shape, item.mask.shape), []).append(item)
+    return [collate(group) for group in alike.values()]

@@ -7,9 +7,13 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from wsi_maxmin.config import ModelConfig
+from wsi_maxmin.config import EncoderConfig, ModelConfig
+from wsi_maxmin.errors import InputError
 from wsi_maxmin.losses import LossTerms
 from wsi_maxmin.models._encoder import Encoder
+
+_PLAIN_PIXELS = (0.5, 0.5, 0.5)
+"""Mean and standard deviation that bring [0, 1] to [−1, 1]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +52,42 @@ class WeakSegmenter(nn.Module, ABC):
 
     Parameters
     ----------
-    encoder : Encoder
+    encoder : Encoder or None
+        None in a method that has a network of its own, or none at all.
     config : ModelConfig
-        Its ``pixel_mean`` and ``pixel_std`` replace the encoder's own where they are given.
+        Its ``pixel_mean`` and ``pixel_std`` replace the encoder's own where they are given; without an encoder they
+        default to 0.5.
+
+    Raises
+    ------
+    InputError
+        If the config asks for an encoder where there is none.
     """
 
     SUPERVISION: ClassVar[Literal["image", "pixel"]] = "image"
     """What training may see: labels of images, or masks as well."""
 
+    CLASSIFIES: ClassVar[bool] = True
+    """Whether an output has class scores."""
+
+    encoder: Encoder
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, encoder: Encoder, config: ModelConfig) -> None:
+    def __init__(self, encoder: Encoder | None, config: ModelConfig) -> None:
         super().__init__()
-        self.encoder = encoder
-        mean = config.pixel_mean or encoder.pixel_mean
-        std = config.pixel_std or encoder.pixel_std
-        self.register_buffer("pixel_mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("pixel_std", torch.tensor(std).view(1, 3, 1, 1))
+        if encoder is not None:
+            self.encoder = encoder
+        elif config.encoder != EncoderConfig():
+            raise InputError(
+                f"{config.name} has no encoder", got=config.encoder.name, remedy="leave model.encoder out of its config"
+            )
+        mean = config.pixel_mean or (encoder.pixel_mean if encoder else _PLAIN_PIXELS)
+        std = config.pixel_std or (encoder.pixel_std if encoder else _PLAIN_PIXELS)
+        # Without an encoder the config alone decides them, so that the state need not repeat them.
+        persistent = encoder is not None
+        self.register_buffer("pixel_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=persistent)
+        self.register_buffer("pixel_std", torch.tensor(std).view(1, 3, 1, 1), persistent=persistent)
 
     @abstractmethod
     def segment(self, image: Tensor) -> SegOutput:
@@ -97,6 +119,13 @@ class WeakSegmenter(nn.Module, ABC):
         """Why the outputs of different tiles cannot be compared, with the remedy; None if they can."""
         return None
 
+    @property
+    def refuses_slides(self) -> str | None:
+        """Why the model cannot be run over slides, with the remedy; None if it can."""
+        if not self.CLASSIFIES:
+            return "it gives no class scores, of which the tumour map is made; use another method"
+        return self.refuses_tiles
+
     def end_epoch(self) -> None:
         """Advance whatever changes from epoch to epoch."""
 
@@ -106,7 +135,7 @@ class WeakSegmenter(nn.Module, ABC):
         return self.to(device)
 
     def normalise(self, image: Tensor) -> Tensor:
-        """Bring (B, 3, H, W) uint8, or float in [0, 1], to the encoder's pixel values."""
+        """Bring (B, 3, H, W) uint8, or float in [0, 1], to the pixel values that the network takes."""
         if image.dtype == torch.uint8:
             image = image.float() / 255
         return (image - self.pixel_mean) / self.pixel_std

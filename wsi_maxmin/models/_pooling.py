@@ -1,7 +1,41 @@
 """Pooling of class activation maps into class scores."""
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+
+Pooling = Literal["avg", "max", "lse"]
+
+
+def plain_pooling(maps: Tensor, pooling: Pooling, *, sharpness: float) -> Tensor:
+    """Reduce each map to its mean, its maximum, or log-sum-exp, which lies between the two.
+
+    Parameters
+    ----------
+    maps : (B, K, h, w) float
+    pooling : {"avg", "max", "lse"}
+    sharpness : float
+        r of (1/r) ln(mean exp(r·x)), the log-sum-exp pooling of Pinheiro and Collobert, CVPR 2015: the larger, the
+        closer to the maximum.
+
+    Returns
+    -------
+    (B, K) float
+    """
+    flat = maps.flatten(2)
+    if pooling == "avg":
+        return flat.mean(dim=2)
+    if pooling == "max":
+        return flat.amax(dim=2)
+    return (torch.logsumexp(sharpness * flat, dim=2) - math.log(flat.shape[2])) / sharpness
+
+
+def modality_mean(maps: Tensor, modalities: int) -> Tensor:
+    """Average neighbouring channels, (B, K · modalities, h, w) to (B, K, h, w)."""
+    mean: Tensor = maps.unflatten(1, (-1, modalities)).mean(dim=2)
+    return mean
 
 
 def wildcat_pooling(maps: Tensor, *, k_max: float, k_min: float, alpha: float, dropout: float = 0.0) -> Tensor:
@@ -66,7 +100,7 @@ class WildcatHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores (B, K) and CAMs (B, K, h, w) of features (B, C, h, w)."""
-        cams = self.conv(features).unflatten(1, (-1, self.modalities)).mean(dim=2)
+        cams = modality_mean(self.conv(features), self.modalities)
         dropout = self.dropout if self.training else 0.0
         score = wildcat_pooling(cams, k_max=self.k_max, k_min=self.k_min, alpha=self.alpha, dropout=dropout)
         return torch.as_tensor(score), cams

@@ -138,7 +138,7 @@ class MaxMin(WeakSegmenter):
         self.barrier_t.mul_(p.barrier_growth).clamp_(max=max(p.barrier_cap, p.barrier_t))
 
 
-def build(config: ModelConfig, num_classes: int) -> MaxMin:
+def build(config: ModelConfig, num_classes: int, positive: int) -> MaxMin:  # noqa: ARG001 - its mask has no class
     """Make the method from its config.
 
     Raises

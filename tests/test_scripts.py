@@ -1,0 +1,136 @@
+"""The scripts: a backlog that goes on where it was stopped, and a data set that is packed without changing a pixel."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wsi_maxmin.config import list_configs
+from wsi_maxmin.data._dataset import SampleDataset
+from wsi_maxmin.data._samples import Sample
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+BACKLOG = SCRIPTS / "gpu_backlog.sh"
+
+# Stands for Python: it notes what it is asked to do, and does it but for runs whose name is in the file "stop".
+FAKE = """#!{python}
+import json, pathlib, sys
+root = pathlib.Path({root!r})
+arguments = sys.argv[1:]
+with (root / "calls").open("a") as file:
+    file.write(" ".join(arguments) + "\\n")
+if "train" in arguments:
+    out = pathlib.Path(arguments[arguments.index("--out") + 1])
+    out.mkdir(parents=True, exist_ok=True)
+    stopped = out.name in (root / "stop").read_text().split()
+    (out / "run.json").write_text(json.dumps({{"status": "running" if stopped else "done"}}, indent=2))
+if "evaluate" in arguments:
+    out = pathlib.Path(arguments[arguments.index("--out") + 1])
+    out.mkdir()
+    (out / "scores.json").write_text("{{}}")
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Path:
+    """Return a program that the backlog takes for Python."""
+    path = tmp_path / "python"
+    path.write_text(FAKE.format(python=sys.executable, root=str(tmp_path)))
+    path.chmod(0o755)
+    (tmp_path / "stop").write_text("")
+    return path
+
+
+def backlog(fake: Path, *options: str, code: int = 0) -> list[str]:
+    """Run it; return what it asked for since the last time."""
+    calls = fake.parent / "calls"
+    calls.write_text("")
+    command = [str(BACKLOG), "--data", "glas", "--out", str(fake.parent / "runs"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHON": str(fake), "PATH": "/usr/bin:/bin"})
+    assert done.returncode == code, done.stdout + done.stderr
+    return calls.read_text().splitlines()
+
+
+def trained(calls: list[str]) -> list[str]:
+    return [call.partition("--out ")[2].split()[0].rpartition("/")[2] for call in calls if " train " in f" {call} "]
+
+
+def test_every_row_is_trained_with_every_seed_and_scored_and_nothing_twice(fake: Path) -> None:
+    first = backlog(fake, "--rows", "maxmin-sem cam-avg", "--seeds", "0 1")
+    assert trained(first) == ["maxmin-sem-s0", "cam-avg-s0", "maxmin-sem-s1", "cam-avg-s1"]
+    assert sum("evaluate" in call for call in first) == 4
+    assert first[0].endswith("benchmarks/train.py")
+    assert backlog(fake, "--rows", "maxmin-sem cam-avg", "--seeds", "0 1") == []
+
+
+def test_what_was_stopped_is_continued_and_only_then_scored(fake: Path) -> None:
+    (fake.parent / "stop").write_text("cam-avg-s0")
+    first = backlog(fake, "--rows", "cam-avg pn", "--seeds", "0", "--skip-throughput", "--max-minutes", "9")
+    assert trained(first) == ["cam-avg-s0", "pn-s0"]
+    assert sum("evaluate" in call for call in first) == 1
+    assert "--resume" in first[0]
+    assert "training.max_minutes=9" in first[0]
+    (fake.parent / "stop").write_text("")
+    again = backlog(
+        fake, "--rows", "cam-avg pn", "--seeds", "0", "--skip-throughput", "--set", "encoder=efficientnet-lite0"
+    )
+    assert trained(again) == ["cam-avg-s0"]
+    assert "--set encoder=efficientnet-lite0" in again[0]
+    assert "evaluate" in again[1]
+
+
+def test_without_time_nothing_begins(fake: Path) -> None:
+    assert backlog(fake, "--skip-throughput", "--max-minutes", "0") == []
+
+
+def test_bad_usage_is_said_with_the_usage(fake: Path) -> None:
+    assert backlog(fake, "--speed", "9", code=2) == []
+    done = subprocess.run([str(BACKLOG), "--out", "x"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "--data and one of" in done.stderr) == (2, True)
+    help_text = subprocess.run([str(BACKLOG), "--help"], capture_output=True, text=True, check=True).stdout
+    assert "Example: scripts/gpu_backlog.sh" in help_text
+
+
+def test_every_row_of_the_backlog_is_a_config() -> None:
+    text = BACKLOG.read_text()
+    rows = text.partition('rows="')[2].partition('"')[0].split()
+    assert len(rows) == len(set(rows)) > 10
+    assert {f"glas/{row}" for row in rows} <= set(list_configs())
+
+
+@pytest.fixture(scope="module")
+def packer() -> ModuleType:
+    """Return the packing script as a module."""
+    spec = importlib.util.spec_from_file_location("pack_glas", SCRIPTS / "pack_glas.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".png"])
+def test_training_reads_the_same_pixels_before_and_after_packing(
+    packer: ModuleType, tmp_path: Path, suffix: str
+) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "glas" / "folds").mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 256, (50, 70, 3), np.uint8)).save(tmp_path / "glas" / f"train_1{suffix}")
+    truth = rng.integers(0, 9, (50, 70), np.uint8)
+    Image.fromarray(truth).save(tmp_path / "glas" / f"train_1_anno{suffix}")
+    (tmp_path / "glas" / "folds" / "train.csv").write_text("train_1.bmp,train_1_anno.bmp,benign\n")
+    assert packer.pack(tmp_path / "glas", tmp_path / "out", 32) == 1
+    read = [
+        SampleDataset([Sample(image=path, mask=None, label=0, group="")], shorter_side_px=32)[0].image
+        for path in (tmp_path / "glas" / f"train_1{suffix}", tmp_path / "out" / "train_1.png")
+    ]
+    assert read[0].shape == (3, 32, 44)
+    assert torch.equal(*read)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "train_1_anno.png")), truth)
+    assert (tmp_path / "out" / "folds" / "train.csv").is_file()
