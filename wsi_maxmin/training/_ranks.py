@@ -89,8 +89,6 @@ class Ranks:
 
 ALONE = Ranks()
 
-ALONE = Ranks()
-
 
 def plan_ranks(devices: int, device: str) -> tuple[Ranks, torch.device]:
     """Return this process's place and device, before any other process has been started.
