@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# One thread each: torch processes of several threads on the same cores wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
 
 .PHONY: help demo test lint test-slow clean
 
@@ -27,10 +29,10 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 clean:
 	rm -rf $(VENV) wsi-maxmin-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
