@@ -118,6 +118,14 @@ def test_what_the_system_refuses_is_said_with_its_path_and_a_remedy(run, tmp_pat
     assert ("; " in said) == (name != "EIO")
 
 
+def test_a_reader_that_closes_the_pipe_ends_the_command_silently(run, tmp_path, tissue_slide, monkeypatch):
+    def locked(folder):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("wsi_maxmin.pipelines.extract_patches.locked", locked)
+    assert run("extract-patches", tissue_slide, "--out", tmp_path / "out", code=1).output == ""
+
+
 def test_extract_patches_writes_what_training_reads(run, tmp_path, tissue_slide):
     xml = tmp_path / "slide.xml"
     xml.write_text(XML.format(group="Lesion"))

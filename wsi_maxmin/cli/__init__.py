@@ -50,7 +50,8 @@ class LazyGroup(click.Group):
             click.echo(f"error: {error}", err=True)
             ctx.exit(1 if isinstance(error, DivergedError) else 2)
         except OSError as error:
-            if ctx.params.get("debug"):
+            # Of a pipe that its reader has closed, as `head` does, click makes a silent end.
+            if ctx.params.get("debug") or error.errno == errno.EPIPE:
                 raise
             click.echo(f"error: {_in_words(error)}", err=True)
             ctx.exit(2)
