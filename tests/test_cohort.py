@@ -13,9 +13,8 @@ from threading import Barrier, Event, current_thread, main_thread
 from typing import Any
 
 import pytest
-from upath import UPath
 
-from wsi_maxmin.cohort import CohortResult, Existing, Outcome, Status, claim, earlier_slides, locked, run_cohort
+from wsi_maxmin.cohort import CohortResult, Existing, Outcome, Status, claim, locked, run_cohort
 from wsi_maxmin.errors import InputError, OutputExistsError, SlideError
 from wsi_maxmin.progress import Quiet
 from wsi_maxmin.runinfo import write_json
@@ -242,25 +241,6 @@ def test_failures_of_several_runs_share_a_log(tmp_path: Path) -> None:
     log = (tmp_path / "failures.log").read_text()
     assert 0 < log.index("ValueError: first") < log.index("ValueError: second")
     assert run(tmp_path, {}, slides="a").log is None
-
-
-def test_names_of_earlier_slides_are_held_but_not_by_a_path_that_never_was(tmp_path: Path) -> None:
-    assert earlier_slides(tmp_path) == {}
-    bad = tmp_path / "bad.tif"
-    bad.touch()
-    named = {"a": Path("a.tif"), "bad": bad, "typo": tmp_path / "typo.tif", "url": UPath("memory://x/url.tif")}
-
-    def work(slide_id: str, path: Path | UPath) -> Status:
-        if slide_id != "a":
-            raise SlideError("torn")
-        return "done"
-
-    run_cohort(named, work, out=tmp_path, settings={}, progress=Quiet())
-    assert earlier_slides(tmp_path) == {
-        "a": str(Path("a.tif").absolute()),
-        "bad": str(bad),
-        "url": "memory://x/url.tif",
-    }
 
 
 def in_parallel(out: Path, work: Callable[[str, Path], Status], parallel: int = 2) -> CohortResult:

@@ -23,7 +23,6 @@ __all__ = [
     "Outcome",
     "Status",
     "claim",
-    "earlier_slides",
     "locked",
     "run_cohort",
     "same_slide",
@@ -87,18 +86,6 @@ class CohortResult:
         if len(failed) == len(self.outcomes) and all(outcome.bad_input for outcome in failed):
             return 2
         return 1 if failed else 0
-
-
-def earlier_slides(out: Path) -> dict[str, str]:
-    """Return slide_id and path of the slides of earlier runs into a folder, as `unique_slide_ids` takes them.
-
-    A slide that failed for want of a file does not hold its name: the next run may have the right path.
-    """
-    return {
-        slide_id: slide["path"]
-        for slide_id, slide in _slides_of(read_json(out / RUN_FILE) or {}).items()
-        if slide["status"] != "failed" or "://" in slide["path"] or Path(slide["path"]).exists()
-    }
 
 
 def run_cohort(
