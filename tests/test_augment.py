@@ -3,11 +3,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from wsi_maxmin.config import AugmentConfig, parse
-from wsi_maxmin.data._augment import Choice, draw, jitter, jitter_batch
+from wsi_maxmin.data._augment import Choice, draw
 from wsi_maxmin.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,39 +79,6 @@ def test_chances_and_factors_are_those_of_the_config():
         factors = [dict(choice.colour)[operation] for choice in choices]
         assert low <= min(factors) < low + 0.01 * (high - low)
         assert high - 0.01 * (high - low) < max(factors) <= high
-
-
-def test_jitter_is_torchvision_s_with_the_same_factors_in_the_same_order():
-    """Torchvision draws for itself; given its own draws, this gives its own pixels."""
-    transform = v2.ColorJitter(0.5, 0.5, 0.5, 0.05)
-    names = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
-    for seed in range(4):
-        torch.manual_seed(seed)
-        params = transform.make_params([picture()])
-        table = [(int(index), params[names[index]]) for index in params["fn_idx"]]
-        torch.manual_seed(seed)
-        assert torch.equal(jitter(picture(), torch.tensor(table, dtype=torch.float64)), transform(picture()))
-
-
-def test_a_batch_is_jittered_image_by_image_as_each_would_be_alone():
-    images = torch.stack([picture(seed=seed) for seed in range(4)])
-    colours = torch.stack([draw(AugmentConfig(), (24, 32), (seed,)).colour_table() for seed in range(4)])
-    together = jitter_batch(images, colours)
-    assert together.dtype == torch.uint8
-    for image, colour, jittered in zip(images, colours, together, strict=True):
-        assert torch.equal(jittered, jitter(image, colour))
-        assert not torch.equal(jittered, image)
-    assert jitter_batch(images, KEPT.colour_table().repeat(4, 1, 1)) is images
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_jitter_on_a_gpu_is_within_a_few_grey_levels_of_that_on_the_cpu():
-    images = torch.stack([picture(64, 64, seed) for seed in range(8)])
-    colours = torch.stack([draw(AugmentConfig(), (64, 64), (seed,)).colour_table() for seed in range(8)])
-    difference = jitter_batch(images.cuda(), colours).cpu().int() - jitter_batch(images, colours).int()
-    assert difference.abs().max() <= 4
-    assert (difference != 0).float().mean() < 0.02
 
 
 @pytest.mark.parametrize("values", [[-0.1, 0, 0, 0], [0, 0, 0, 0.6], [0.5, 0.5]])

@@ -105,8 +105,16 @@ class TrainingConfig(Strict):
     )
     devices: int = Field(1, gt=0, description="GPUs (or processes on the CPU) that share every step")
     workers: int = Field(2, ge=0, description="processes that load samples, for each device")
+    keep_mb: int = Field(
+        1024, ge=0, description="of decoded training images that stay in memory, in all; as much again for validation"
+    )
     max_minutes: Positive | None = Field(None, description="stop before an epoch that would end later; resumable")
     tensorboard: bool = Field(False, description="write the metrics for TensorBoard as well")
+
+    @property
+    def keep_bytes(self) -> int:
+        """Size of the images that each loader process keeps."""
+        return self.keep_mb * 2**20 // max(self.workers, 1)
 
 
 class SlideConfig(Strict):
@@ -145,7 +153,7 @@ class RunConfig(Strict):
         More epochs, another number of loader processes or another place of the slides do not change the epochs that are
         done. The number of devices does; a checkpoint holds it apart, since it may come from outside the config.
         """
-        without = {"epochs", "devices", "workers", "max_minutes", "tensorboard"}
+        without = {"epochs", "devices", "workers", "keep_mb", "max_minutes", "tensorboard"}
         return self.model_dump(mode="json", exclude={"training": without, "data": {"slides"}})
 
 

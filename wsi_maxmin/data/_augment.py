@@ -1,9 +1,8 @@
 """Random changes of a sample: drawn from a seed of its own, done to image and mask alike, on any device.
 
 torchvision's random transforms draw from torch's global generator, so that a sample's change would depend on its
-neighbours in a batch, and on the process that loads it. Here the choices are numbers, drawn first, and what they say is
-done with torchvision's functions. Crops, flips and turns move pixels and are exact anywhere. Colour jitter comes after
-them, on fewer pixels; between devices its results differ by rounding.
+neighbours in a batch, and on the process that loads it. Here the choices are numbers, drawn first. Crops, flips and
+turns move pixels and are exact anywhere. Colour jitter comes after them, on fewer pixels, and is done by `_colour`.
 """
 
 from dataclasses import dataclass
@@ -12,20 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torchvision.transforms.v2 import functional
 
 from wsi_maxmin.config import AugmentConfig
+from wsi_maxmin.data._colour import NEUTRAL
 
 GLASS = 255
 BACKGROUND = 0
-
-_OPERATIONS = (
-    functional.adjust_brightness,
-    functional.adjust_contrast,
-    functional.adjust_saturation,
-    functional.adjust_hue,
-)
-_NEUTRAL = (1.0, 1.0, 1.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +70,7 @@ def draw(config: AugmentConfig, size: tuple[int, int], seed: tuple[int, ...]) ->
     """
     rng = np.random.default_rng(seed)
     where, flips, turns = rng.random(2), rng.random(2), int(rng.integers(4))
-    order, spread = rng.permutation(len(_OPERATIONS)), rng.random(len(_OPERATIONS))
+    order, spread = rng.permutation(len(NEUTRAL)), rng.random(len(NEUTRAL))
     top, left = (_corner(u, length, config.crop_px) for u, length in zip(where, size, strict=True))
     return Choice(
         top=top,
@@ -92,20 +83,6 @@ def draw(config: AugmentConfig, size: tuple[int, int], seed: tuple[int, ...]) ->
     )
 
 
-def jitter(image: Tensor, colour: Tensor) -> Tensor:
-    """Change brightness, contrast, saturation and hue of (3, H, W) uint8 as `Choice.colour_table` says."""
-    for operation, factor in colour.tolist():
-        image = _OPERATIONS[int(operation)](image, factor)
-    return image
-
-
-def jitter_batch(images: Tensor, colours: Tensor) -> Tensor:
-    """Change the colours of (B, 3, H, W) uint8, each image by its own (operations, 2), on the images' device."""
-    if not colours.numel():
-        return images
-    return torch.stack([jitter(image, colour) for image, colour in zip(images, colours, strict=True)])
-
-
 def _corner(u: float, length: int, crop: int | None) -> int:
     """Return the start of a window that lies in the image, or that the image lies in."""
     if crop is None:
@@ -116,8 +93,8 @@ def _corner(u: float, length: int, crop: int | None) -> int:
 
 def _factor(operation: int, strength: float, u: float) -> float:
     """Return a factor as torchvision's ColorJitter draws it: uniform around the neutral one, none below 0."""
-    low, high = _NEUTRAL[operation] - strength, _NEUTRAL[operation] + strength
-    if _NEUTRAL[operation]:
+    low, high = NEUTRAL[operation] - strength, NEUTRAL[operation] + strength
+    if NEUTRAL[operation]:
         low = max(low, 0.0)
     return float(low + (high - low) * u)
 

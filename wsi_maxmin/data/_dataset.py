@@ -8,7 +8,8 @@ from torch.utils.data import Dataset, default_collate
 from torchvision.transforms import v2
 
 from wsi_maxmin.config import AugmentConfig
-from wsi_maxmin.data._augment import BACKGROUND, GLASS, draw, jitter
+from wsi_maxmin.data._augment import BACKGROUND, GLASS, draw
+from wsi_maxmin.data._colour import jitter
 from wsi_maxmin.data._pixels import read_image, read_mask
 from wsi_maxmin.data._samples import Sample
 from wsi_maxmin.errors import InputError
@@ -68,6 +69,8 @@ class SampleDataset(Dataset[Item]):
         With what a `Draw` holds it decides the augmentation, whatever the number of loader processes.
     defer_colour : bool
         Leave the colour jitter in the item, for the device that the batch goes to.
+    keep_bytes : int
+        Size of the images, decoded and resized, that stay in memory: those read first. Each process keeps its own.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class SampleDataset(Dataset[Item]):
         masks: bool = False,
         seed: int = 0,
         defer_colour: bool = False,
+        keep_bytes: int = 0,
     ) -> None:
         self.samples = list(samples)
         self._masks = masks
@@ -86,6 +90,8 @@ class SampleDataset(Dataset[Item]):
         self._resize = v2.Resize(shorter_side_px, antialias=True) if shorter_side_px else None
         self._augment = augment
         self._defer_colour = defer_colour
+        self._kept: dict[int, tuple[torch.Tensor, torch.Size]] = {}
+        self._keep_bytes = keep_bytes
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -94,18 +100,29 @@ class SampleDataset(Dataset[Item]):
         """Read one sample; an index alone is its first showing in the first epoch."""
         shown = key if isinstance(key, Draw) else Draw(key)
         sample = self.samples[shown.position]
-        image = read_image(sample.image)
-        mask = self._truth(sample, image) if self._masks else torch.empty(0, dtype=torch.uint8)
-        if self._resize is not None:
-            image = self._resize(image)
+        image, size = self._image(shown.position)
+        mask = self._truth(sample, size) if self._masks else torch.empty(0, dtype=torch.uint8)
         item = Item(image, mask, torch.tensor(sample.label), torch.tensor(shown.position))
         return item if self._augment is None else self._augmented(item, shown, self._augment)
 
+    def _image(self, position: int) -> tuple[torch.Tensor, torch.Size]:
+        """Read and resize an image, or return the one that was kept, not to be changed; and its size before that."""
+        if position in self._kept:
+            return self._kept[position]
+        image = read_image(self.samples[position].image)
+        size = image.shape[-2:]
+        if self._resize is not None:
+            image = self._resize(image)
+        if image.nbytes <= self._keep_bytes:
+            self._keep_bytes -= image.nbytes
+            self._kept[position] = image, size
+        return image, size
+
     @staticmethod
-    def _truth(sample: Sample, image: torch.Tensor) -> torch.Tensor:
+    def _truth(sample: Sample, size: torch.Size) -> torch.Tensor:
         if sample.mask is not None:
             return read_mask(sample.mask)
-        return torch.zeros((1, *image.shape[-2:]) if sample.background_only else 0, dtype=torch.uint8)
+        return torch.zeros((1, *size) if sample.background_only else 0, dtype=torch.uint8)
 
     def _augmented(self, item: Item, shown: Draw, config: AugmentConfig) -> Item:
         height, width = item.image.shape[-2:]
@@ -119,7 +136,7 @@ class SampleDataset(Dataset[Item]):
             mask = choice.move(mask, BACKGROUND)
         if self._defer_colour:
             return item._replace(image=image, mask=mask, colour=colour)
-        return item._replace(image=jitter(image, colour), mask=mask)
+        return item._replace(image=jitter(image[None], colour[None])[0], mask=mask)
 
 
 def collate(items: Sequence[Item]) -> Item:

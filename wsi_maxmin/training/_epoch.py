@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from wsi_maxmin.data import Sample
-from wsi_maxmin.data._augment import jitter_batch
+from wsi_maxmin.data._colour import jitter
 from wsi_maxmin.data._dataset import Draw, Item, SampleDataset, collate
 from wsi_maxmin.data._loader import Batches
 from wsi_maxmin.losses import LossTerms
@@ -39,6 +39,7 @@ class Trainer:
             masks=self._masks,
             seed=config.seed,
             defer_colour=device.type != "cpu",
+            keep_bytes=config.training.keep_bytes,
         )
         workers = config.training.workers
         self._batches = Batches(dataset, workers=workers, collate=collate, pin=device.type == "cuda")
@@ -83,7 +84,7 @@ class Trainer:
 
     def _backward(self, item: Item, share: Share) -> LossTerms:
         training, device = self._training, self._training.device
-        image = jitter_batch(item.image.to(device, non_blocking=True), item.colour)
+        image = jitter(item.image.to(device, non_blocking=True), item.colour)
         image = image.contiguous(memory_format=torch.channels_last)
         label = item.label.to(device, non_blocking=True)
         truth = item.mask.to(device, non_blocking=True) if self._masks else None

@@ -33,7 +33,12 @@ class Validator:
         config, ranks = training.config, training.ranks
         self._training = training
         self._masks = training.model.SUPERVISION == "pixel"
-        dataset = SampleDataset(samples, shorter_side_px=config.data.shorter_side_px, masks=self._masks)
+        dataset = SampleDataset(
+            samples,
+            shorter_side_px=config.data.shorter_side_px,
+            masks=self._masks,
+            keep_bytes=config.training.keep_bytes,
+        )
         self._batches = Batches(
             dataset, workers=config.training.workers, collate=collate_by_size, pin=training.device.type == "cuda"
         )
