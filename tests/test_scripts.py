@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wsi_maxmin.config import list_configs
+from wsi_maxmin.config import list_configs, load_config
 from wsi_maxmin.data._dataset import SampleDataset
 from wsi_maxmin.data._samples import Sample
 
@@ -75,7 +75,7 @@ def test_what_was_stopped_is_continued_and_only_then_scored(fake: Path) -> None:
     assert trained(first) == ["cam-avg-s0", "pn-s0"]
     assert sum("evaluate" in call for call in first) == 1
     assert "--resume" in first[0]
-    assert "training.max_minutes=9" in first[0]
+    assert "training.max_minutes=9.00" in first[0]
     (fake.parent / "stop").write_text("")
     again = backlog(
         fake, "--rows", "cam-avg pn", "--seeds", "0", "--skip-throughput", "--set", "encoder=efficientnet-lite0"
@@ -97,11 +97,49 @@ def test_bad_usage_is_said_with_the_usage(fake: Path) -> None:
     assert "Example: scripts/gpu_backlog.sh" in help_text
 
 
-def test_every_row_of_the_backlog_is_a_config() -> None:
-    text = BACKLOG.read_text()
-    rows = text.partition('rows="')[2].partition('"')[0].split()
-    assert len(rows) == len(set(rows)) > 10
-    assert {f"glas/{row}" for row in rows} <= set(list_configs())
+def plan() -> list[list[str]]:
+    lines = (SCRIPTS / "glas_backlog.txt").read_text().splitlines()
+    return [line.split() for line in lines if line and not line.startswith("#")]
+
+
+def test_every_run_of_the_plan_is_a_config_that_can_be_changed_so() -> None:
+    names = [name for name, *_ in plan()]
+    assert len(names) == len(set(names)) > 10
+    for _, config, *changes in plan():
+        assert config in list_configs()
+        load_config(config, changes)
+
+
+def test_several_runs_at_once_are_the_same_runs(fake: Path) -> None:
+    (fake.parent / "stop").write_text("pn-s0")
+    rows = [name for name, *_ in plan()[:7]] + ["pn"]
+    calls = backlog(fake, "--rows", " ".join(rows), "--seeds", "0", "--skip-throughput", "--jobs", "3")
+    assert sorted(trained(calls)) == sorted(f"{name}-s0" for name in rows)
+    assert sum("evaluate" in call for call in calls) == len(rows) - 1
+    assert (fake.parent / "runs" / "maxmin-sem-s0.log").read_text() == "== maxmin-sem-s0\n"
+
+
+def test_a_plan_of_one_s_own_says_what_each_run_changes(fake: Path) -> None:
+    own = fake.parent / "plan.txt"
+    own.write_text("# a comment\n\nsharp glas/maxmin-sem model.params.omega=10 training.epochs=2\n")
+    calls = backlog(fake, "--plan", str(own), "--seeds", "4", "--skip-throughput", "--set", "training.workers=1")
+    assert trained(calls) == ["sharp-s4"]
+    wanted = "--set training.workers=1 --set seed=4 --set model.params.omega=10 --set training.epochs=2"
+    assert calls[0].endswith(wanted)
+
+
+def test_a_run_that_fails_does_not_end_the_others(fake: Path) -> None:
+    fake.write_text(
+        fake.read_text().replace(
+            "import json", "import sys; 'cam-avg-s0' in str(sys.argv) and sys.exit(1)\nimport json"
+        )
+    )
+    for jobs in ("1", "2"):
+        calls = backlog(
+            fake, "--rows", "cam-avg pn wildcat", "--seeds", "0", "--skip-throughput", "--jobs", jobs, code=1
+        )
+        assert set(trained(calls)) <= {"pn-s0", "wildcat-s0"}
+    assert (fake.parent / "runs" / "wildcat-s0" / "run.json").is_file()
 
 
 @pytest.fixture(scope="module")

@@ -101,11 +101,12 @@ class MaxMin(WeakSegmenter):
             image_logits=image_logits,
             cams=cams,
             mask=mask,
-            foreground_logits=self._classify(image * mask),
-            background_logits=self._classify(image * (1 - mask)) if self.training else None,
+            foreground_logits=self.classify(image * mask),
+            background_logits=self.classify(image * (1 - mask)) if self.training else None,
         )
 
-    def _classify(self, image: Tensor) -> Tensor:
+    def classify(self, image: Tensor) -> Tensor:
+        """Return the scores (B, K) of normalised images, masked or not."""
         scale = self.params.classifier_scale
         if scale != 1:
             image = nn.functional.interpolate(
