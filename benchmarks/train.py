@@ -1,7 +1,8 @@
 """Time the training loop against the bare steps that it is made of, interleaved: images a second, medians, ratio.
 
-The loop is the one of ``wsi-maxmin train``: PNG files decoded, cropped, flipped and jittered by loader processes,
-losses kept, progress told. Bare is forward, backward and step of the same model on batches that are on the device.
+The loop is the one of ``wsi-maxmin train``: images cropped, flipped and jittered by loader processes, with --keep-mb 0
+decoded too; losses kept, progress told. Bare is forward, backward and step of the same model on batches that are on the
+device.
 
 python benchmarks/train.py                                    # Max-Min on ResNet18, batches of 4 crops of 416 px
 python benchmarks/train.py --device cuda --precision bf16 --batch 32 --steps 20 --workers 8
@@ -33,7 +34,15 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--precision", default="fp32")
-    for name, default in {"side": 512, "crop": 416, "batch": 4, "steps": 4, "workers": 2, "rounds": 5}.items():
+    for name, default in {
+        "side": 512,
+        "crop": 416,
+        "batch": 4,
+        "steps": 4,
+        "workers": 2,
+        "rounds": 5,
+        "keep-mb": 1024,
+    }.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     config = RunConfig.model_validate(
@@ -43,6 +52,7 @@ def main() -> None:
             "training": {
                 "batch_size": options.batch,
                 "workers": options.workers,
+                "keep_mb": options.keep_mb,
                 "precision": options.precision,
                 "learning_rate": 1e-5,
             },
@@ -74,7 +84,7 @@ def measure(
 ) -> dict[str, list[float]]:
     """Return images a second of each round, of the loop and bare; a first round warms both up."""
     training = start(config, device, ALONE, Path("no such run"))
-    trainer = Trainer(training, samples)
+    trainer = Trainer(training, samples, Quiet())
     contenders: dict[str, Callable[[int], object]] = {
         "bare": bare_steps(training, len(samples)),
         "loop": lambda epoch: trainer.run(epoch, Quiet()),

@@ -106,15 +106,10 @@ class TrainingConfig(Strict):
     devices: int = Field(1, gt=0, description="GPUs (or processes on the CPU) that share every step")
     workers: int = Field(2, ge=0, description="processes that load samples, for each device")
     keep_mb: int = Field(
-        1024, ge=0, description="of decoded training images that stay in memory, in all; as much again for validation"
+        1024, ge=0, description="of decoded images that stay in memory, for training and again for validation"
     )
     max_minutes: Positive | None = Field(None, description="stop before an epoch that would end later; resumable")
     tensorboard: bool = Field(False, description="write the metrics for TensorBoard as well")
-
-    @property
-    def keep_bytes(self) -> int:
-        """Size of the images that each loader process keeps."""
-        return self.keep_mb * 2**20 // max(self.workers, 1)
 
 
 class SlideConfig(Strict):

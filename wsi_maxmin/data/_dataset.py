@@ -1,7 +1,8 @@
 """Samples as tensors: read, resized, and augmented together with their mask."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import Dataset, default_collate
@@ -11,10 +12,15 @@ from wsi_maxmin.config import AugmentConfig
 from wsi_maxmin.data._augment import BACKGROUND, GLASS, draw
 from wsi_maxmin.data._colour import jitter
 from wsi_maxmin.data._pixels import read_image, read_mask
-from wsi_maxmin.data._samples import Sample
+from wsi_maxmin.data._samples import Sample, SlidePart
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.progress import Progress
 
 _NOTHING = torch.empty(0)
+_READ_TOGETHER = 64
+
+_Resized = tuple[torch.Tensor, torch.Size]
+"""An image as the network takes it, and its height and width before that."""
 
 
 class Item(NamedTuple):
@@ -69,8 +75,6 @@ class SampleDataset(Dataset[Item]):
         With what a `Draw` holds it decides the augmentation, whatever the number of loader processes.
     defer_colour : bool
         Leave the colour jitter in the item, for the device that the batch goes to.
-    keep_bytes : int
-        Size of the images, decoded and resized, that stay in memory: those read first. Each process keeps its own.
     """
 
     def __init__(
@@ -82,7 +86,6 @@ class SampleDataset(Dataset[Item]):
         masks: bool = False,
         seed: int = 0,
         defer_colour: bool = False,
-        keep_bytes: int = 0,
     ) -> None:
         self.samples = list(samples)
         self._masks = masks
@@ -90,8 +93,7 @@ class SampleDataset(Dataset[Item]):
         self._resize = v2.Resize(shorter_side_px, antialias=True) if shorter_side_px else None
         self._augment = augment
         self._defer_colour = defer_colour
-        self._kept: dict[int, tuple[torch.Tensor, torch.Size]] = {}
-        self._keep_bytes = keep_bytes
+        self._kept: dict[int, _Resized] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -100,23 +102,39 @@ class SampleDataset(Dataset[Item]):
         """Read one sample; an index alone is its first showing in the first epoch."""
         shown = key if isinstance(key, Draw) else Draw(key)
         sample = self.samples[shown.position]
-        image, size = self._image(shown.position)
+        image, size = self._kept.get(shown.position) or self._read(shown.position)
         mask = self._truth(sample, size) if self._masks else torch.empty(0, dtype=torch.uint8)
         item = Item(image, mask, torch.tensor(sample.label), torch.tensor(shown.position))
         return item if self._augment is None else self._augmented(item, shown, self._augment)
 
-    def _image(self, position: int) -> tuple[torch.Tensor, torch.Size]:
-        """Read and resize an image, or return the one that was kept, not to be changed; and its size before that."""
-        if position in self._kept:
-            return self._kept[position]
+    def keep(self, limit_bytes: int, progress: Progress) -> None:
+        """Hold as many images, decoded and resized, as fit the limit; processes that are forked later share them.
+
+        Images that lie in slides are left there: a slide's reader is one thread's at a time.
+
+        Raises
+        ------
+        InputError
+            If an image cannot be read.
+        """
+        wanted = [index for index, sample in enumerate(self.samples) if not isinstance(sample.image, SlidePart)]
+        with ThreadPoolExecutor() as pool, progress.track("read", len(wanted), unit="image") as advance:
+            for start in range(0, len(wanted), _READ_TOGETHER):
+                some = wanted[start : start + _READ_TOGETHER]
+                for position, kept in zip(some, pool.map(self._read, some), strict=True):
+                    limit_bytes -= kept[0].nbytes
+                    if limit_bytes < 0:
+                        return
+                    self._kept[position] = kept
+                    advance()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is kept: a process that is not forked would get a copy."""
+        return self.__dict__ | {"_kept": {}}
+
+    def _read(self, position: int) -> "_Resized":
         image = read_image(self.samples[position].image)
-        size = image.shape[-2:]
-        if self._resize is not None:
-            image = self._resize(image)
-        if image.nbytes <= self._keep_bytes:
-            self._keep_bytes -= image.nbytes
-            self._kept[position] = image, size
-        return image, size
+        return (image if self._resize is None else self._resize(image)), image.shape[-2:]
 
     @staticmethod
     def _truth(sample: Sample, size: torch.Size) -> torch.Tensor:

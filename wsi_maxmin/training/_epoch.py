@@ -25,9 +25,10 @@ class Trainer:
     ----------
     training : Training
     samples : sequence of Sample
+    progress : Progress
     """
 
-    def __init__(self, training: Training, samples: Sequence[Sample]) -> None:
+    def __init__(self, training: Training, samples: Sequence[Sample], progress: Progress) -> None:
         config, device = training.config, training.device
         self._training = training
         self._labels = [sample.label for sample in samples]
@@ -39,8 +40,8 @@ class Trainer:
             masks=self._masks,
             seed=config.seed,
             defer_colour=device.type != "cpu",
-            keep_bytes=config.training.keep_bytes,
         )
+        dataset.keep(config.training.keep_mb * 2**20, progress)
         workers = config.training.workers
         self._batches = Batches(dataset, workers=workers, collate=collate, pin=device.type == "cuda")
 

@@ -117,7 +117,8 @@ def train(
     """
     progress = progress or Quiet()
     training = start(config, device, ranks, out / LAST)
-    trainer, validator = Trainer(training, train_samples), Validator(training, valid_samples)
+    trainer = Trainer(training, train_samples, progress)
+    validator = Validator(training, valid_samples, progress)
     facts = {"environment": environment(), "train": len(train_samples), "valid": len(valid_samples)}
     limit = _Limit(config.training.max_minutes)
     with _recording(training, out) as record:

@@ -11,6 +11,7 @@ from wsi_maxmin.data import Sample
 from wsi_maxmin.data._dataset import Draw, Item, SampleDataset, collate_by_size
 from wsi_maxmin.data._loader import Batches
 from wsi_maxmin.metrics import dice
+from wsi_maxmin.progress import Progress
 from wsi_maxmin.training._state import Training
 
 _MASK_THRESHOLD = 0.5
@@ -27,18 +28,15 @@ class Validator:
     ----------
     training : Training
     samples : sequence of Sample
+    progress : Progress
     """
 
-    def __init__(self, training: Training, samples: Sequence[Sample]) -> None:
+    def __init__(self, training: Training, samples: Sequence[Sample], progress: Progress) -> None:
         config, ranks = training.config, training.ranks
         self._training = training
         self._masks = training.model.SUPERVISION == "pixel"
-        dataset = SampleDataset(
-            samples,
-            shorter_side_px=config.data.shorter_side_px,
-            masks=self._masks,
-            keep_bytes=config.training.keep_bytes,
-        )
+        dataset = SampleDataset(samples, shorter_side_px=config.data.shorter_side_px, masks=self._masks)
+        dataset.keep(config.training.keep_mb * 2**20, progress)
         self._batches = Batches(
             dataset, workers=config.training.workers, collate=collate_by_size, pin=training.device.type == "cuda"
         )
