@@ -1,4 +1,5 @@
 import gzip
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from wsi_maxmin.data._loader import Batches
 from wsi_maxmin.data._pixels import read_image, read_mask
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.patches import PatchTable, make_rows, write_patch_table
+from wsi_maxmin.progress import Quiet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -214,6 +216,61 @@ def test_images_of_different_sizes_in_a_batch_are_refused_with_the_remedy(tmp_pa
     assert collate([dataset[0], dataset[0]]).image.shape == (2, 3, 8, 8)
     with pytest.raises(InputError, match=r"got 8×8, 8×16; set augment\.crop_px"):
         collate([dataset[0], dataset[1]])
+
+
+def three_samples(tmp_path):
+    rng = np.random.default_rng(0)
+    samples = [
+        Sample(image=tmp_path / f"{i}.png", mask=None, label=0, group="", background_only=True) for i in range(3)
+    ]
+    for sample in samples:
+        Image.fromarray(rng.integers(0, 256, (10, 15, 3), np.uint8)).save(sample.image)
+    return samples
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(0, 0), (3 * 8 * 12, 1), (2 * 3 * 8 * 12 + 5, 2), (10**6, 3)])
+def test_images_that_are_kept_are_the_same_and_not_read_again(tmp_path, limit, kept):
+    samples = three_samples(tmp_path)
+    dataset = SampleDataset(samples, shorter_side_px=8, masks=True)
+    before = [dataset[index] for index in range(3)]
+    dataset.keep(limit, Quiet())
+    for sample in samples[:kept]:
+        sample.image.unlink()
+    for _ in range(2):
+        for item, expected in zip((dataset[index] for index in range(3)), before, strict=True):
+            assert item.image.shape == (3, 8, 12)
+            assert item.mask.shape == (1, 10, 15)
+            assert all(torch.equal(one, other) for one, other in zip(item, expected, strict=True))
+    for sample in samples[kept:]:
+        sample.image.unlink()
+    if kept < 3:
+        with pytest.raises(InputError, match="cannot be read"):
+            dataset[kept]
+
+
+def test_augmentation_leaves_what_is_kept_as_it_is(tmp_path):
+    samples = three_samples(tmp_path)
+    fresh, kept = (SampleDataset(samples, augment=AugmentConfig(crop_px=10)) for _ in range(2))
+    kept.keep(10**6, Quiet())
+    for epoch in range(3):
+        for position in range(3):
+            shown = Draw(position, epoch)
+            assert torch.equal(fresh[shown].image, kept[shown].image)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_loader_processes_share_what_is_kept_and_pickling_leaves_it_out(tmp_path):
+    samples = three_samples(tmp_path)
+    dataset = SampleDataset(samples)
+    dataset.keep(10**6, Quiet())
+    pickled = pickle.dumps(dataset)
+    assert len(pickled) < 3 * 10 * 15 + 2000
+    for sample in samples:
+        sample.image.unlink()
+    (batch,) = Batches(dataset, workers=1, collate=collate).load([[Draw(0), Draw(2)]])
+    assert torch.equal(batch.image, torch.stack([dataset[0].image, dataset[2].image]))
+    with pytest.raises(InputError, match="cannot be read"):
+        pickle.loads(pickled)[0]
 
 
 def test_samples_are_stacked_by_size_where_sizes_differ(tmp_path):

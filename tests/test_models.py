@@ -10,6 +10,7 @@ from torch import nn
 
 from wsi_maxmin.config import EncoderConfig, ModelConfig
 from wsi_maxmin.errors import InputError, MissingExtraError
+from wsi_maxmin.losses import explicit_negative_entropy
 from wsi_maxmin.models import build_model, plugins
 from wsi_maxmin.models._encoder import Encoder, load_matching, read_weights
 from wsi_maxmin.models._mask_norm import MaskNorm
@@ -298,6 +299,30 @@ def test_max_min_s_loss_has_the_terms_that_its_config_switches_on(params, names)
     assert loss.total.item() == pytest.approx(total, rel=1e-5)
     if names >= {"background"}:
         assert (loss.terms["background"] < 0) == (params["background"] == "eem")
+
+
+def test_the_background_s_uncertainty_trains_all_or_the_mask_alone():
+    """With the mask alone, the classifier cannot learn to tell a background by how it looks."""
+    gradients = {}
+    for trains in ("all", "mask"):
+        model = build(background_trains=trains, dropout=0).train()
+        output = model(images())
+        explicit_negative_entropy(output.background_logits).backward()
+        gradients[trains] = {
+            name: 0.0 if weight.grad is None else float(weight.grad.norm()) for name, weight in model.named_parameters()
+        }
+    assert gradients["all"]["classifier.conv.weight"] > 0
+    assert gradients["mask"]["classifier.conv.weight"] == 0
+    assert all(gradients[trains]["localizer.conv.weight"] > 0 for trains in gradients)
+    # The trunk still learns through the mask, and no longer through what it makes of the background.
+    first = next(name for name in gradients["all"] if name.startswith("encoder"))
+    assert 0 < gradients["mask"][first] != gradients["all"][first]
+
+
+def test_what_the_background_trains_changes_no_output():
+    outputs = [fields(build(background_trains=trains, dropout=0).train()(images())) for trains in ("all", "mask")]
+    for name, value in outputs[0].items():
+        torch.testing.assert_close(value, outputs[1][name])
 
 
 def test_max_min_s_loss_refuses_an_output_of_eval_mode():

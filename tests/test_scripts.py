@@ -1,6 +1,7 @@
 """The scripts: a backlog that goes on where it was stopped, and a data set that is packed without changing a pixel."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from wsi_maxmin.config import list_configs, load_config
-from wsi_maxmin.data._dataset import SampleDataset
+from wsi_maxmin.checkpoint import Checkpoint, save_checkpoint, state_of
+from wsi_maxmin.config import RunConfig, list_configs, load_config
+from wsi_maxmin.data._dataset import Item, SampleDataset
 from wsi_maxmin.data._samples import Sample
+from wsi_maxmin.models import SegOutput, build_model
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 BACKLOG = SCRIPTS / "gpu_backlog.sh"
@@ -145,12 +148,7 @@ def test_a_run_that_fails_does_not_end_the_others(fake: Path) -> None:
 @pytest.fixture(scope="module")
 def packer() -> ModuleType:
     """Return the packing script as a module."""
-    spec = importlib.util.spec_from_file_location("pack_glas", SCRIPTS / "pack_glas.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("pack_glas")
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".png"])
@@ -172,3 +170,108 @@ def test_training_reads_the_same_pixels_before_and_after_packing(
     assert torch.equal(*read)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "train_1_anno.png")), truth)
     assert (tmp_path / "out" / "folds" / "train.csv").is_file()
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def finished_run(folder: Path, status: str = "done") -> Path:
+    (folder / "scores").mkdir(parents=True)
+    epoch = {"epoch": 1, "train_seconds": 2.04, "valid_seconds": 1.0, "images_per_second": 3.0}
+    facts = {
+        "status": status,
+        "settings": {"command": "train", "name": "x", "seed": 0, "notes": "n"},
+        "environment": {"packages": {"torch": "2"}, "platform": "this machine"},
+        "device": "cuda",
+        "best_epoch": 1,
+        "epochs": [epoch, epoch | {"epoch": 2}],
+    }
+    (folder / "run.json").write_text(json.dumps(facts))
+    (folder / "metrics.jsonl").write_text("{}\n")
+    scores = {"error": 1.5, "f1_foreground": 70.0, "model": "x:0", "environment": {"platform": "this machine"}}
+    (folder / "scores" / "scores.json").write_text(json.dumps(scores))
+    return folder
+
+
+def test_finished_runs_are_gathered_beside_earlier_ones_and_without_the_machine(tmp_path: Path, capsys) -> None:
+    gather, out = script("gather_runs"), tmp_path / "out"
+    gather.main([str(finished_run(tmp_path / "a-s0")), "--out", str(out)])
+    unscored = finished_run(tmp_path / "c-s0")
+    (unscored / "scores" / "scores.json").unlink()
+    more = [finished_run(tmp_path / "b-s1"), finished_run(tmp_path / "b-s2", "stopped"), unscored]
+    gather.main([*map(str, more), "--out", str(out)])
+    assert sorted(path.name for path in out.iterdir()) == ["a-s0.jsonl", "b-s1.jsonl", "runs.json"]
+    runs = json.loads((out / "runs.json").read_text())
+    assert list(runs) == ["a-s0", "b-s1"]
+    assert runs["b-s1"]["seconds"] == 6.1
+    assert runs["b-s1"]["scores"] == {"error": 1.5, "f1_foreground": 70.0, "model": "x:0"}
+    assert "this machine" not in (out / "runs.json").read_text()
+    left_out = capsys.readouterr().err
+    assert "b-s2" in left_out
+    assert "c-s0" in left_out
+
+
+class Halves(torch.nn.Module):
+    """Stands for a Max-Min: the left half is foreground, and the class is whether the image is brighter than grey."""
+
+    def __init__(self, certainty: float) -> None:
+        super().__init__()
+        self.certainty = certainty
+
+    def forward(self, image: torch.Tensor) -> SegOutput:
+        mask = torch.zeros(len(image), 1, *image.shape[-2:])
+        mask[..., : image.shape[-1] // 2] = 0.5
+        return SegOutput(image_logits=None, cams=None, mask=mask)
+
+    def normalise(self, image: torch.Tensor) -> torch.Tensor:
+        return image.float() / 255 - 0.5
+
+    def classify(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.zeros(len(pixels)), self.certainty * pixels.mean(dim=(1, 2, 3)).sign()], dim=1)
+
+
+def test_scores_without_masks_are_those_of_the_binarised_regions() -> None:
+    """The left half is white, the right one exactly grey: the background says nothing."""
+    image = torch.full((3, 8, 8), 255, dtype=torch.uint8)
+    image[..., 4:] = 0
+    right = Item(image, torch.empty(0), torch.tensor(1), torch.tensor(0))
+    module, device = script("mask_free_scores"), torch.device("cpu")
+    loss, error, entropy, background_error, share = module.score(Halves(2.0), right, device)
+    assert loss == pytest.approx(np.log(1 + np.exp(-2)))
+    assert (error, share) == (0, 0.5)
+    posterior = 1 / (1 + np.exp(2))
+    expected = -(posterior * np.log2(posterior) + (1 - posterior) * np.log2(1 - posterior))
+    assert entropy == pytest.approx(expected, rel=1e-5)
+    assert background_error == 100
+    assert module.score(Halves(0.0), right, device)[2] == pytest.approx(1)
+
+
+def test_scores_without_masks_are_taken_from_a_run_by_its_own_split(tmp_path: Path, capsys) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (64, 64), "white").save(tmp_path / name)
+    (tmp_path / "valid.csv").write_text("a.png,normal\nb.png,tumor\n")
+    encoder = {"name": "test_resnet"}
+    for method in ("maxmin", "cam"):
+        config = RunConfig.model_validate(
+            {"data": {"train": "valid.csv", "valid": "valid.csv"}, "model": {"name": method, "encoder": encoder}}
+        )
+        weights = state_of(build_model(config.model, 2, positive=1))
+        (tmp_path / method).mkdir()
+        save_checkpoint(
+            tmp_path / method / "model.safetensors",
+            Checkpoint(config=config, weights=weights, epoch=1, metrics={}, optimizer={}, facts={}),
+        )
+    module = script("mask_free_scores")
+    module.main([str(tmp_path / "maxmin"), "--data", str(tmp_path), "--device", "cpu"])
+    header, row = capsys.readouterr().out.splitlines()
+    assert header == "run,foreground_loss,foreground_error,background_entropy,background_error,foreground_share"
+    assert row.startswith("maxmin,")
+    assert all(np.isfinite(float(value)) for value in row.split(",")[1:])
+    with pytest.raises(TypeError, match="is no Max-Min run: cam"):
+        module.main([str(tmp_path / "cam"), "--data", str(tmp_path), "--device", "cpu"])

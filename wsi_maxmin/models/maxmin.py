@@ -4,11 +4,12 @@ A localizer proposes a soft mask M+ of the region that decides the class; a clas
 under M+ and as uncertain as possible of the image under 1 − M+. Both share one trunk.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from wsi_maxmin.config import Fraction, ModelConfig, Positive, Strict, parse
 from wsi_maxmin.losses import (
@@ -42,6 +43,9 @@ class Params(Strict):
     omega: Positive = Field(5.0, description="steepness of the soft mask, Eq. 12")
     background: Literal["sem", "eem", "none"] = Field("sem", description="uncertainty asked of the background")
     background_weight: float = Field(1e-7, ge=0, description="λ of Eq. 7")
+    background_trains: Literal["all", "mask"] = Field(
+        "all", description="what learns from it; mask alone keeps the classifier from learning to tell a background"
+    )
     barrier: bool = Field(True, description="absolute size constraint on both regions, Eq. 10 and 11")
     barrier_normalised: bool = Field(False, description="divide region sizes by the number of pixels")
     barrier_t: Positive = 5.0
@@ -102,17 +106,21 @@ class MaxMin(WeakSegmenter):
             cams=cams,
             mask=mask,
             foreground_logits=self.classify(image * mask),
-            background_logits=self.classify(image * (1 - mask)) if self.training else None,
+            background_logits=self._classify_background(image * (1 - mask)) if self.training else None,
         )
 
-    def classify(self, image: Tensor) -> Tensor:
-        """Return the scores (B, K) of normalised images, masked or not."""
+    def _classify_background(self, image: Tensor) -> Tensor:
+        return self.classify(image, constant=self.params.background_trains == "mask")
+
+    def classify(self, image: Tensor, *, constant: bool = False) -> Tensor:
+        """Return the scores (B, K) of normalised images, masked or not; `constant` weights get no gradient."""
         scale = self.params.classifier_scale
         if scale != 1:
             image = nn.functional.interpolate(
                 image, scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=True
             )
-        logits: Tensor = self.classifier(self.encoder(image))[0]
+        call = _call_constant if constant else _call
+        logits: Tensor = call(self.classifier, call(self.encoder, image))[0]
         return logits
 
     def loss(self, output: SegOutput, label: Tensor, truth: Tensor | None = None) -> LossTerms:  # noqa: ARG002
@@ -137,6 +145,15 @@ class MaxMin(WeakSegmenter):
         if p.sigma_step:
             self.sigma.add_(p.sigma_step).clamp_(max=max(p.sigma_cap, p.sigma))
         self.barrier_t.mul_(p.barrier_growth).clamp_(max=max(p.barrier_cap, p.barrier_t))
+
+
+def _call(module: nn.Module, value: Tensor) -> Any:
+    return module(value)
+
+
+def _call_constant(module: nn.Module, value: Tensor) -> Any:
+    weights = {name: weight.detach() for name, weight in module.named_parameters()}
+    return functional_call(module, weights, (value,))
 
 
 def build(config: ModelConfig, num_classes: int, positive: int) -> MaxMin:  # noqa: ARG001 - its mask has no class
