@@ -1,7 +1,6 @@
 """Run a model over slides: tile maps, stitched heatmap, table of tiles, picture."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,29 +9,38 @@ from typing import Any
 import torch
 
 from wsi_maxmin.assets import find_model
-from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint
 from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide, unique_slide_ids
 from wsi_maxmin.device import pick_device
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.grids import Georef, TileGrid, overlap_to_stride
+from wsi_maxmin.grids import TileGrid, overlap_to_stride
 from wsi_maxmin.inference import run_tiles
 from wsi_maxmin.models import WeakSegmenter
+from wsi_maxmin.pipelines._slide_folder import (
+    HEATMAP,
+    OVERVIEW,
+    TILEMAPS,
+    TILES,
+    MapSettings,
+    SlideResult,
+    clear,
+    slide_result,
+    write_heatmap,
+)
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.readers import Reader, open_slide
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, environment, peak_memory_bytes, read_json, write_json
-from wsi_maxmin.sinks import omezarr, picture
-from wsi_maxmin.stitching import stitch
+from wsi_maxmin.sinks import picture
 from wsi_maxmin.tilemaps import MapSpec, TileMaps, map_downsample, tile_table
 from wsi_maxmin.tiling import make_grid
 from wsi_maxmin.tissue import find_tissue
 
-HEATMAP, TILEMAPS, TILES, OVERVIEW = "heatmap.ome.zarr", "tilemaps.zarr", "tiles.parquet", "overview.png"
+__all__ = ["InferSettings", "SlideResult", "infer_slide", "slide_result"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InferSettings:
-    """What decides the values of the maps.
+class InferSettings(MapSettings):
+    """What decides the values of the maps; with how they are stitched, see `MapSettings`.
 
     Attributes
     ----------
@@ -40,8 +48,6 @@ class InferSettings:
         Name of a bundled model or path of a checkpoint.
     overlap : float
         Share of a tile's side that it shares with the next, 0 ≤ overlap < 1.
-    blend : str
-        Rule for overlapping tiles.
     min_tissue : float
         Least share of tissue of a tile to run it.
     slide_mpp : float or None
@@ -50,32 +56,8 @@ class InferSettings:
 
     model: str = "camelyon16-demo"
     overlap: float = 0.5
-    blend: str = "hann"
     min_tissue: float = 0.1
     slide_mpp: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlideResult:
-    """Where the files of one slide are, and what the run measured."""
-
-    folder: Path
-    facts: dict[str, Any]
-
-    @property
-    def heatmap(self) -> Path:
-        """The OME-Zarr store."""
-        return self.folder / HEATMAP
-
-    @property
-    def tilemaps(self) -> Path:
-        """The exact outputs of every tile."""
-        return self.folder / TILEMAPS
-
-    @property
-    def overview(self) -> Path:
-        """The picture."""
-        return self.folder / OVERVIEW
 
 
 def infer_slide(
@@ -105,39 +87,26 @@ def infer_slide(
         raise InputError(
             "this model cannot be run over slides", got=checkpoint.config.name, remedy=model.refuses_slides
         )
-    blends.load(settings.blend)
+    settings.check()
     # The same model by another path is the same model.
     values = {"command": "infer-slide", **asdict(settings), "model": checkpoint.fingerprint()}
     with locked(out):
-        claim(out, values, existing, may_change=("blend", "slide_mpp"))
+        claim(out, values, existing, may_change=("blend", "heatmap_mpp", "ngff", "slide_mpp"))
 
         def work(slide_id: str, path: Path) -> Status:
             folder = out / slide_id
             with open_slide(path, slide_mpp=settings.slide_mpp, slide_id=slide_id) as slide:
                 if existing == "overwrite":
-                    _clear(folder)
+                    clear(folder)
                 earlier = read_json(folder / RUN_FILE) or {}
                 if earlier.get("status") == "done" and _same(earlier["settings"], values):
                     same_slide(slide_id, earlier["slide"], slide.fingerprint())
                     return "skipped"
-                _infer(slide, checkpoint, model, folder, values, where, batch_size, readers, progress)
+                facts = _infer(slide, checkpoint, model, folder, settings, where, batch_size, readers, progress)
+                write_json(folder / RUN_FILE, {"status": "done", "settings": values, **facts})
             return "done"
 
         return run_cohort(named, work, out=out, settings=values, progress=progress)
-
-
-def slide_result(out: Path, slide_id: str) -> SlideResult:
-    """Return the result of one slide of a finished run.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    facts = read_json(out / slide_id / RUN_FILE)
-    if facts is None or facts.get("status") != "done":
-        raise InputError(f"{slide_id} has no finished result", got=out / slide_id, remedy="see run.json")
-    return SlideResult(folder=out / slide_id, facts=facts)
 
 
 def _same(before: dict[str, Any], now: dict[str, Any]) -> bool:
@@ -145,25 +114,18 @@ def _same(before: dict[str, Any], now: dict[str, Any]) -> bool:
     return {**before, "slide_mpp": None} == {**now, "slide_mpp": None}
 
 
-def _clear(folder: Path) -> None:
-    """Remove what an earlier run wrote for a slide, and nothing else."""
-    for name in (HEATMAP, TILEMAPS):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (RUN_FILE, TILES, OVERVIEW):
-        (folder / name).unlink(missing_ok=True)
-
-
 def _infer(
     slide: Reader,
     checkpoint: Checkpoint,
     model: WeakSegmenter,
     folder: Path,
-    settings: dict[str, Any],
+    settings: InferSettings,
     device: torch.device,
     batch_size: int,
     readers: int,
     progress: Progress,
-) -> None:
+) -> dict[str, Any]:
+    """Write everything of a slide but its ``run.json``; return the facts that go there."""
     watch, name = Stopwatch(), slide.info.slide_id
     folder.mkdir(parents=True, exist_ok=True)
     with watch.stage("tissue"):
@@ -174,12 +136,12 @@ def _infer(
         tissue,
         mpp=checkpoint.config.slide.mpp,
         tile_px=tile_px,
-        stride_px=overlap_to_stride(tile_px, settings["overlap"]),
-        min_tissue=settings["min_tissue"],
+        stride_px=overlap_to_stride(tile_px, settings.overlap),
+        min_tissue=settings.min_tissue,
     )
     mpp = grid.describe_mpp(checkpoint.config.slide.mpp) + slide.info.mpp_note()
     progress.say(f"{name}: {len(grid)} tiles of {mpp}, on {device}")
-    maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(checkpoint, grid, slide))
+    maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(checkpoint, grid, slide), tissue)
     missing = sum(len(chunk) for chunk in maps.todo())
     with progress.track(name, len(grid), unit="tile", done=len(grid) - missing) as advance:
         run_tiles(
@@ -192,11 +154,8 @@ def _infer(
             advance=advance,
             stopwatch=watch,
         )
-    georef = Georef.for_display(slide.info.size_px, grid.slide_mpp)
-    threshold = checkpoint.config.slide.threshold
     with watch.stage("stitch and write"):
-        heatmap = stitch(maps, blend=settings["blend"], georef=georef)
-        omezarr.write(heatmap, folder / HEATMAP, threshold=threshold, tissue=tissue, name=name)
+        georef = write_heatmap(maps, folder, settings)
     partial = folder / f".{TILES}.partial"
     tile_table(maps).to_parquet(partial, index=False)
     partial.replace(folder / TILES)
@@ -207,26 +166,21 @@ def _infer(
             folder / OVERVIEW,
             georef=georef,
             box=grid.kept_box(),
-            threshold=threshold,
+            threshold=checkpoint.config.slide.threshold,
             title=name,
         )
-    write_json(
-        folder / RUN_FILE,
-        {
-            "status": "done",
-            "settings": settings,
-            "slide": slide.fingerprint(),
-            "mpp": {"requested": checkpoint.config.slide.mpp, "slide": grid.slide_mpp, "effective": grid.mpp},
-            "tiles": len(grid),
-            "tiles_run": missing,
-            "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
-            "elapsed_seconds": round(watch.elapsed, 3),
-            "peak_memory_bytes": peak_memory_bytes(),
-            "device": str(device),
-            "environment": environment(),
-        },
-    )
     progress.say(_where_time_went(name, watch, missing))
+    return {
+        "slide": slide.fingerprint(),
+        "mpp": {"requested": checkpoint.config.slide.mpp, "slide": grid.slide_mpp, "effective": grid.mpp},
+        "tiles": len(grid),
+        "tiles_run": missing,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
+        "elapsed_seconds": round(watch.elapsed, 3),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "device": str(device),
+        "environment": environment(),
+    }
 
 
 def _map_spec(checkpoint: Checkpoint, grid: TileGrid, slide: Reader) -> MapSpec:

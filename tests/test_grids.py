@@ -147,3 +147,17 @@ def test_a_grid_says_at_which_mpp_it_reads_and_warns_where_it_enlarges(slide_mpp
     text = grid.describe_mpp(0.25)
     assert f"at 0.25 µm a pixel (asked 0.25 µm, slide {slide_mpp} µm)" in text
     assert ("enlarged 2.00 times" in text) is warned
+
+
+@pytest.mark.parametrize(
+    ("mpp", "wanted", "downsample"),
+    [(0.25, 8, 32), (0.243, 8, 32), (0.25, 0.1, 1), (0.25, 0.7, 2), (4, 1, 1), (0.5, 3, 8)],
+)
+def test_a_wanted_resolution_is_taken_to_the_nearest_power_of_two(mpp, wanted, downsample):
+    assert Georef.for_display((1001, 800), mpp, wanted).downsample == downsample
+
+
+@pytest.mark.parametrize("wanted", [0, -1.0])
+def test_a_resolution_that_is_none_is_refused(wanted):
+    with pytest.raises(InputError, match="no such resolution of a heatmap"):
+        Georef.for_display((1001, 800), 0.25, wanted)

@@ -110,7 +110,7 @@ def test_another_blend_is_stitched_again_without_a_forward_pass(tmp_path, tissue
 
 
 def test_an_unknown_blend_is_refused_before_any_tile_is_run(tmp_path, tissue_slide, tiny_model):
-    with pytest.raises(InputError, match="unknown blend; got 'nonsense'; expected one of hann, mean"):
+    with pytest.raises(InputError, match="unknown blend; got 'nonsense'; expected one of crop, gauss, hann, max, mean"):
         infer_slide([tissue_slide], tmp_path / "out", settings=InferSettings(model=str(tiny_model), blend="nonsense"))
     assert not (tmp_path / "out").exists()
 

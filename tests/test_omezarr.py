@@ -5,8 +5,10 @@ import yaozarrs
 import zarr
 from ome_zarr_models import open_ome_zarr
 
+from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import Georef
+from wsi_maxmin.sinks._ngff import ome_metadata
 from wsi_maxmin.sinks.omezarr import level_count, to_uint8, write
 from wsi_maxmin.stitching import Heatmap
 
@@ -120,6 +122,47 @@ def test_labels_are_tumour_over_tissue_over_nothing_and_never_mixed(written):
     described = labels.attrs["image-label"]
     assert {entry["label-value"] for entry in described["colors"]} == {1, 2}
     assert {entry["label-value"] for entry in described["properties"]} == {1, 2}
+
+
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory):
+    _, heatmap = make_heatmap()
+    path = tmp_path_factory.mktemp("zarr") / "heatmap.ome.zarr"
+    tissue = TissueMask(mask=np.ones((10, 10), dtype=bool), downsample=(879.7, 559.5), mpp=213.0)
+    write(heatmap, path, threshold=0.5, tissue=tissue, name="s", ngff="0.5")
+    return path
+
+
+def test_version_0_5_is_accepted_by_both_validators_with_the_same_pixels_and_places(written, newer):
+    image = open_ome_zarr(zarr.open_group(newer, mode="r"))
+    assert [axis.name for axis in image.ome_attributes.multiscales[0].axes] == ["c", "y", "x"]
+    assert open_ome_zarr(zarr.open_group(newer / "labels" / "tumour", mode="r")) is not None
+    yaozarrs.validate_zarr_store(str(newer))
+    old, new = (zarr.open_group(path, mode="r") for path in (written[1], newer))
+    for level in range(level_count(GEOREF.shape)):
+        np.testing.assert_array_equal(new[str(level)][:], old[str(level)][:])
+    inner = ome_metadata(new)
+    assert inner["multiscales"][0]["datasets"] == ome_metadata(old)["multiscales"][0]["datasets"]
+    assert inner["omero"]["channels"] == ome_metadata(old)["omero"]["channels"]
+
+
+def test_version_0_5_has_what_viewers_look_for(newer):
+    array = zarr.open_group(newer, mode="r")["0"]
+    assert array.metadata.zarr_format == 3
+    assert array.metadata.dimension_names == ("c", "y", "x")
+    assert [type(codec).__name__ for codec in array.metadata.codecs] == ["BytesCodec", "BloscCodec"]
+    assert (newer / "0" / "c" / "0" / "0" / "0").is_file()
+    labels = dict(zarr.open_group(newer / "labels", mode="r").attrs)
+    assert labels["labels"] == labels["ome"]["labels"] == ["tumour"]
+    for folder in (newer, newer / "labels", newer / "labels" / "tumour"):
+        assert dict(zarr.open_group(folder, mode="r").attrs)["ome"]["version"] == "0.5"
+
+
+def test_an_unknown_version_is_refused_before_anything_is_written(tmp_path):
+    _, heatmap = make_heatmap()
+    with pytest.raises(InputError, match=r"no such version of OME-Zarr; got 0\.6; expected 0\.4 or 0\.5"):
+        write(heatmap, tmp_path / "h.ome.zarr", threshold=0.5, ngff="0.6")
+    assert not list(tmp_path.iterdir())
 
 
 def test_empty_chunks_are_not_written(tmp_path):

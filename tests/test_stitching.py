@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.grids import Georef, TileGrid, grid_shape
 from wsi_maxmin.stitching import resampling_matrix, stitch
@@ -57,7 +58,7 @@ def display_centres(georef):
     tile=st.sampled_from([64, 128, 136]),
     stride_share=st.sampled_from([1.0, 0.5, 0.25]),
     chunk=st.sampled_from([7, 32, 512]),
-    blend=st.sampled_from(["hann", "mean"]),
+    blend=st.sampled_from(blends.names()),
 )
 def test_stitching_what_was_tiled_gives_the_map_back(tmp_path_factory, width, height, tile, stride_share, chunk, blend):
     """Tiles of any size, stride and chunk: a map cut into tiles is the same map again."""
@@ -76,7 +77,7 @@ def test_stitching_what_was_tiled_gives_the_map_back(tmp_path_factory, width, he
     assert (stitched[3] == 1).all()
 
 
-@pytest.mark.parametrize("blend", ["hann", "mean"])
+@pytest.mark.parametrize("blend", blends.names())
 @pytest.mark.parametrize(("slide_mpp", "mpp"), [(0.2429, 0.5), (0.25, 0.25), (0.5, 0.25)])
 def test_a_constant_stays_constant_into_the_corner_pixel(tmp_path, blend, slide_mpp, mpp):
     grid = grid_over((1000, 700), 128, 64, slide_mpp=slide_mpp, mpp=mpp)
@@ -152,6 +153,46 @@ def test_overlapping_tiles_are_weighted_by_the_window_and_divided_by_its_sum(tmp
     window = np.sin(np.pi * (np.arange(16) + 0.5) / 16) ** 2
     expected = np.concatenate([np.zeros(8), window[:8] / (window[:8] + window[8:]), np.ones(8)])
     np.testing.assert_allclose(row, expected, rtol=1e-6)
+
+
+def two_tiles(path, blend, stride=64, values=(0.25, 0.75)):
+    """Return a row of the map of two tiles, each constant, half over each other."""
+    first, second = values
+    grid = grid_over((128 + stride, 128), 128, stride)
+    maps = maps_of(path, grid, lambda x, y: np.full(np.broadcast(x, y).shape, first if x[0, 0] < 60 else second))
+    georef = Georef(slide_size_px=grid.slide_size_px, slide_mpp=0.25, downsample=8)
+    return stitch(maps, blend=blend, georef=georef).data.compute()[0, 5]
+
+
+def test_the_highest_of_overlapping_tiles_is_not_their_mean(tmp_path):
+    np.testing.assert_array_equal(two_tiles(tmp_path / "a", "max"), [0.25] * 8 + [0.75] * 16)
+    np.testing.assert_array_equal(two_tiles(tmp_path / "b", "max", values=(0.75, 0.25)), [0.75] * 16 + [0.25] * 8)
+
+
+def test_cropped_tiles_meet_in_the_middle_of_their_overlap(tmp_path):
+    np.testing.assert_allclose(two_tiles(tmp_path / "a", "crop"), [0.25] * 12 + [0.75] * 12, atol=1e-7)
+
+
+@pytest.mark.parametrize("blend", [name for name in blends.names() if name != "crop"])
+def test_a_shifted_grid_moves_a_smooth_map_by_less_than_a_map_pixel_of_its_slope(tmp_path, blend):
+    """Tiles of another stride see the same smooth map; what differs is where they were averaged."""
+    size = (1500, 1100)
+    georef = Georef(slide_size_px=size, slide_mpp=0.2429, downsample=8)
+
+    def smooth(x, y):
+        return 0.5 + 0.4 * np.sin(x / 150) * np.cos(y / 130)
+
+    maps = [
+        stitch(
+            maps_of(tmp_path / f"{stride}", grid_over(size, 128, stride, slide_mpp=0.2429, mpp=0.5), smooth),
+            blend=blend,
+            georef=georef,
+        ).data.compute(scheduler="sync")[0]
+        for stride in (64, 56, 40)
+    ]
+    steepest = 0.4 / 130
+    for other in maps[1:]:
+        assert np.abs(other - maps[0]).max() < steepest * MAP * 0.5 / 0.2429
 
 
 @given(side=st.integers(1, 40), step=st.floats(0.1, 6), shift=st.floats(-0.5, 1))

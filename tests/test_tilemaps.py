@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import TileGrid
 from wsi_maxmin.tilemaps import (
     TILES_PER_CHUNK,
@@ -110,3 +111,12 @@ def test_softmax_and_uncertainty_hold_at_extreme_logits():
 @pytest.mark.parametrize(("tile", "expected"), [(512, 8), (224, 8), (100, 4), (250, 2), (33, 1)])
 def test_maps_are_as_coarse_as_the_tile_divides(tile, expected):
     assert map_downsample(tile) == expected
+
+
+def test_the_tissue_mask_travels_with_the_maps_and_older_ones_have_none(tmp_path):
+    tissue = TissueMask(mask=np.eye(5, 7, dtype=bool), downsample=(32.5, 31.0), mpp=8.1)
+    TileMaps.create(tmp_path / "t.zarr", make_grid(), SPEC, tissue)
+    again = TileMaps(tmp_path / "t.zarr").tissue()
+    np.testing.assert_array_equal(again.mask, tissue.mask)
+    assert (again.downsample, again.mpp) == (tissue.downsample, tissue.mpp)
+    assert TileMaps.create(tmp_path / "old.zarr", make_grid(), SPEC).tissue() is None

@@ -142,13 +142,24 @@ class Georef:
     downsample: int
 
     @classmethod
-    def for_display(cls, slide_size_px: tuple[int, int], slide_mpp: float) -> "Georef":
-        """Choose the largest power of two with at most 2 µm a pixel, 1 for a slide coarser than that.
+    def for_display(cls, slide_size_px: tuple[int, int], slide_mpp: float, wanted_mpp: float | None = None) -> "Georef":
+        """Choose the power of two nearest to `wanted_mpp` µm a pixel, 1 for a slide coarser than that.
 
-        On such a grid viewers that disagree on pixel centre against corner differ by at most 1 µm.
+        By default the largest with at most 2 µm: on such a grid viewers that disagree on pixel centre against corner
+        differ by at most 1 µm.
+
+        Raises
+        ------
+        InputError
+            If `wanted_mpp` is not above 0.
         """
-        exponent = max(math.floor(math.log2(DISPLAY_MPP / slide_mpp)), 0)
-        return cls(slide_size_px=slide_size_px, slide_mpp=slide_mpp, downsample=2**exponent)
+        if wanted_mpp is None:
+            exponent = math.floor(math.log2(DISPLAY_MPP / slide_mpp))
+        elif wanted_mpp > 0:
+            exponent = round(math.log2(wanted_mpp / slide_mpp))
+        else:
+            raise InputError("no such resolution of a heatmap", got=wanted_mpp, expected="µm a pixel, above 0")
+        return cls(slide_size_px=slide_size_px, slide_mpp=slide_mpp, downsample=2 ** max(exponent, 0))
 
     @property
     def mpp(self) -> float:

@@ -11,6 +11,7 @@ from wsi_maxmin.annotations import Annotation
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.metrics import dice, roc_auc
+from wsi_maxmin.sinks._ngff import ome_metadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class PixelScores:
 def read_channel(store: Path, channel: str) -> npt.NDArray[np.float32]:
     """Return one channel of an OME-Zarr heatmap at full resolution, (H, W) float32 in [0, 1]."""
     group = zarr.open_group(store, mode="r")
-    labels = [entry["label"] for entry in dict(group.attrs)["omero"]["channels"]]
+    labels = [entry["label"] for entry in ome_metadata(group)["omero"]["channels"]]
     values: npt.NDArray[np.float32] = np.divide(group["0"][labels.index(channel)], 255, dtype=np.float32)
     return values
 

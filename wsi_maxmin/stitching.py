@@ -1,6 +1,7 @@
 """Gather tile maps into a slide-level heatmap: one task an output chunk, weights divided by their own sum."""
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import dask.array as da
@@ -86,8 +87,8 @@ class Gather:
     Attributes
     ----------
     maps : TileMaps
-    window : callable
-        Weights of the blend.
+    blend : str
+        A module of `wsi_maxmin.blends`.
     georef : Georef
     channels : tuple of str
     scores : (N, 2) float64
@@ -97,7 +98,7 @@ class Gather:
     """
 
     maps: TileMaps
-    window: Any
+    blend: str
     georef: Georef
     channels: tuple[str, ...]
     scores: Float
@@ -106,6 +107,7 @@ class Gather:
     @classmethod
     def of(cls, maps: TileMaps, blend: str, georef: Georef) -> "Gather":
         """Plan the gather; nothing is read but the class scores."""
+        blends.load(blend)  # an unknown one is an error now, not in a task
         posterior = maps.posterior()
         channels: tuple[str, ...]
         if posterior is None:
@@ -117,7 +119,7 @@ class Gather:
         lookup[maps.grid.keep[:, 0], maps.grid.keep[:, 1]] = np.arange(len(maps.grid))
         return cls(
             maps=maps,
-            window=blends.load(blend).weigh,
+            blend=blend,
             georef=georef,
             channels=channels,
             scores=scores,
@@ -133,7 +135,9 @@ class Gather:
         """Return display rows top … bottom and columns left … right, (C, h, w) float32."""
         ys, xs = self._centres(top, bottom), self._centres(left, right)
         rows, columns = self._touching(ys, 0), self._touching(xs, 1)
-        sums = np.zeros((len(self.channels) - 1, len(ys), len(xs)))
+        rule = blends.load(self.blend)
+        highest = getattr(rule, "HIGHEST", False)
+        sums = np.full((len(self.channels) - 1, len(ys), len(xs)), -np.inf if highest else 0.0)
         weights = np.zeros((len(ys), len(xs)))
         for row in rows:
             cells = [column for column in columns if self.lookup[row, column] >= 0]
@@ -142,23 +146,28 @@ class Gather:
             # Neighbours in a row are neighbours in keep: one read.
             first, last = self.lookup[row, cells[0]], self.lookup[row, cells[-1]]
             masks = np.asarray(self.maps.mask[first : last + 1, 0], dtype=np.float64)
-            y_part, y_weight, y_matrix = self._axis(ys, row)
+            y_part, y_weight, y_matrix = self._axis(rule, ys, row)
             for column in cells:
                 index = self.lookup[row, column]
-                x_part, x_weight, x_matrix = self._axis(xs, column)
+                x_part, x_weight, x_matrix = self._axis(rule, xs, column)
                 weight = y_weight[:, None] * x_weight
-                values = y_matrix @ masks[index - first] @ x_matrix.T
-                score = self.scores[index]
-                if len(score):
-                    sums[0, y_part, x_part] += weight * score[0] * values
-                    sums[1, y_part, x_part] += weight * score[0]
-                    sums[2, y_part, x_part] += weight * score[1]
-                else:
-                    sums[0, y_part, x_part] += weight * values
+                mask = y_matrix @ masks[index - first] @ x_matrix.T
+                for total, value in zip(sums[:, y_part, x_part], self._values(index, mask), strict=True):
+                    if highest:
+                        np.maximum(total, value, out=total)
+                    else:
+                        total += weight * value
                 weights[y_part, x_part] += weight
         covered = weights > 0
-        means = np.divide(sums, weights, where=covered, out=np.full_like(sums, np.nan))
+        means = np.divide(sums, 1 if highest else weights, where=covered, out=np.full_like(sums, np.nan))
         return np.concatenate([means, covered[None]]).astype(np.float32)
+
+    def _values(self, index: int, mask: Float) -> tuple[Float | float, ...]:
+        """Values of a tile in every channel but coverage, given its soft mask on the display grid."""
+        if not self.scores.shape[1]:
+            return (mask,)
+        posterior, uncertainty = self.scores[index]
+        return posterior * mask, posterior, uncertainty
 
     def _centres(self, start: int, stop: int) -> Float:
         """Centres of display pixels, in pixels of the tile maps' plane (canvas / map downsample)."""
@@ -180,12 +189,12 @@ class Gather:
         last = min(int(np.floor(centres[-1] / self._stride)), self.maps.grid.shape[axis] - 1)
         return range(first, last + 1)
 
-    def _axis(self, centres: Float, cell: int) -> tuple[slice, Float, Float]:
+    def _axis(self, rule: ModuleType, centres: Float, cell: int) -> tuple[slice, Float, Float]:
         """For one tile along one axis: which display pixels it covers, their weights, and how to resample to them."""
         start = cell * self._stride
         begin, end = np.searchsorted(centres, [start, start + self._side], side="left")
         position = centres[begin:end] - start
-        weight = self.window(np.clip(position, 0.5, self._side - 0.5), self._side)
+        weight = rule.weigh(np.clip(position, 0.5, self._side - 0.5), self._side, self._stride)
         step = self.georef.downsample / (self.maps.grid.downsample * self.maps.spec.downsample)
         return slice(begin, end), weight, resampling_matrix(position, step, self._side)
 

@@ -12,6 +12,7 @@ import pandas as pd
 import zarr
 
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import TileGrid
 
 TILES_PER_CHUNK = 64
@@ -48,7 +49,8 @@ class TileMaps:
 
     Arrays: ``mask`` (N, 1, h, w) float16 in [0, 1], ``logits`` (N, K) float32, ``done`` (N,) bool. A chunk holds
     `TILES_PER_CHUNK` tiles whatever the batch size, and is written by one writer, ``done`` last: what is not done was
-    not wholly written.
+    not wholly written. ``keep`` (N, 2) int32 are the grid's cells; ``tissue`` (H, W) bool is the slide's mask, so that
+    stitching needs neither slide nor model.
 
     Parameters
     ----------
@@ -73,7 +75,7 @@ class TileMaps:
         self.spec = MapSpec(**{**spec, "class_names": tuple(spec["class_names"])})
 
     @classmethod
-    def create(cls, path: Path, grid: TileGrid, spec: MapSpec) -> Self:
+    def create(cls, path: Path, grid: TileGrid, spec: MapSpec, tissue: TissueMask | None = None) -> Self:
         """Make an empty group, replacing what is there."""
         shutil.rmtree(path, ignore_errors=True)
         side = grid.tile_px // spec.downsample
@@ -83,6 +85,9 @@ class TileMaps:
         group.create_array("logits", shape=(count, classes), chunks=(chunk, max(classes, 1)), dtype="float32")
         group.create_array("done", shape=(count,), chunks=(chunk,), dtype="bool")
         group.create_array("keep", data=grid.keep, chunks=(max(count, 1), 2))
+        if tissue is not None:
+            stored = group.create_array("tissue", data=tissue.mask, chunks=tissue.mask.shape)
+            stored.attrs.update({"downsample": list(tissue.downsample), "mpp": tissue.mpp})
         grid_json = {name: value for name, value in grid.to_json().items() if name != "keep"}
         group.attrs.update(
             {
@@ -94,14 +99,23 @@ class TileMaps:
         return cls(path)
 
     @classmethod
-    def open_or_create(cls, path: Path, grid: TileGrid, spec: MapSpec) -> Self:
+    def open_or_create(cls, path: Path, grid: TileGrid, spec: MapSpec, tissue: TissueMask | None = None) -> Self:
         """Open the maps of an interrupted run of the same grid, model and slide, else make new ones."""
         try:
             maps = cls(path)
         except InputError:
-            return cls.create(path, grid, spec)
+            return cls.create(path, grid, spec, tissue)
         same = maps.spec == spec and maps.grid.to_json() == grid.to_json()
-        return maps if same else cls.create(path, grid, spec)
+        return maps if same else cls.create(path, grid, spec, tissue)
+
+    def tissue(self) -> TissueMask | None:
+        """Return the slide's tissue mask; None in maps of an earlier version, which do not have it."""
+        stored = zarr.open_group(self.path, mode="r").get("tissue")
+        if not isinstance(stored, zarr.Array):
+            return None
+        attributes: dict[str, Any] = dict(stored.attrs)
+        x, y = attributes["downsample"]
+        return TissueMask(mask=np.asarray(stored[:], dtype=bool), downsample=(x, y), mpp=attributes["mpp"])
 
     def chunks(self) -> Iterator[range]:
         """Yield the tiles of each chunk."""

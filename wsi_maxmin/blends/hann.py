@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def weigh(position: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
+def weigh(position: npt.NDArray[np.float64], side: int, stride: float) -> npt.NDArray[np.float64]:  # noqa: ARG001
     """Return sin²(π·position / side): at pixel centres the half-sample Hann window, which is never 0."""
     weights: npt.NDArray[np.float64] = np.sin(np.pi * position / side) ** 2
     return weights

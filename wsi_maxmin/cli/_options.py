@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast, get_args
 
 import click
 
+from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.cohort import CohortResult, Existing, Status
 from wsi_maxmin.geometry import MPP_LIMITS
 
@@ -40,6 +41,36 @@ def existing_options(function: F) -> F:
 
     flags = click.option("--resume", is_flag=True, help="Continue what is in --out.")(command)
     return cast("F", click.option("--overwrite", is_flag=True, help="Replace what is in --out.")(flags))
+
+
+def map_options(function: F) -> F:
+    """Add the options that say how tile maps become a heatmap."""
+    for option in reversed(
+        (
+            click.option(
+                "--blend",
+                default="hann",
+                show_default=True,
+                metavar="|".join(blends.names()),
+                help="Rule for overlapping tiles.",
+            ),
+            click.option(
+                "--heatmap-mpp",
+                type=click.FloatRange(0, min_open=True),
+                metavar="X",
+                help="µm per heatmap pixel, taken to a power of two times the slide's [at most 2].",
+            ),
+            click.option(
+                "--ngff",
+                type=click.Choice(("0.4", "0.5")),
+                default="0.4",
+                show_default=True,
+                help="Version of OME-Zarr; 0.4 opens everywhere.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
 
 
 def how(existing: str | None) -> Existing:

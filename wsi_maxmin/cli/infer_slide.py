@@ -10,6 +10,7 @@ from wsi_maxmin.cli._options import (
     existing_options,
     finish,
     how,
+    map_options,
     out_option,
     slide_mpp_option,
     slides_argument,
@@ -21,7 +22,7 @@ from wsi_maxmin.cli._options import (
 @out_option
 @click.option("--model", default="camelyon16-demo", show_default=True, help="A bundled name, a run folder or a file.")
 @click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 0.95), help="Of tiles.")
-@click.option("--blend", default="hann", show_default=True, help="Rule for overlapping tiles.")
+@map_options
 @click.option(
     "--min-tissue",
     default=0.1,

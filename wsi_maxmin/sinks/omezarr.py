@@ -1,7 +1,6 @@
-"""Write a heatmap as OME-Zarr 0.4: whole slide from its (0, 0), uint8, Blosc, exactly 2× a level.
+"""Write a heatmap as OME-Zarr: whole slide from its (0, 0), uint8, Blosc, exactly 2× a level.
 
-0.4 on Zarr v2 is what every common viewer opens; the compressor is named because zarr-python's own default for v2,
-zstd, is unknown to the Java readers.
+Version 0.4 on Zarr v2 is what every common viewer opens; 0.5 is for those who need Zarr v3.
 """
 
 import math
@@ -11,23 +10,40 @@ from pathlib import Path
 from typing import Any
 
 import dask.array as da
-import numcodecs
 import numpy as np
 import numpy.typing as npt
 import zarr
 
 from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import Georef
+from wsi_maxmin.sinks._ngff import (
+    Ngff,
+    add_array,
+    check_version,
+    describe_image,
+    describe_labels,
+    list_labels,
+    open_new,
+)
 from wsi_maxmin.sinks._pyramid import Reduce, halve, halve_mean, halve_nearest
-from wsi_maxmin.stitching import CHUNK_PX, Heatmap
+from wsi_maxmin.stitching import Heatmap
 
 SMALLEST_PX = 256
 TISSUE, TUMOUR = 1, 2
 _COLORS = {"tumour": "FF0000", "probability": "FFA500", "uncertainty": "00FFFF", "coverage": "808080"}
 _SHOWN_FIRST = "tumour"
+_AXES = ("c", "y", "x")
 
 
-def write(heatmap: Heatmap, path: Path, *, threshold: float, tissue: TissueMask | None = None, name: str = "") -> None:
+def write(
+    heatmap: Heatmap,
+    path: Path,
+    *,
+    threshold: float,
+    tissue: TissueMask | None = None,
+    name: str = "",
+    ngff: Ngff = "0.4",
+) -> None:
     """Write channels, pyramid, labels and metadata; `path` is replaced.
 
     The store is built beside `path` and takes its name when it is whole.
@@ -44,23 +60,26 @@ def write(heatmap: Heatmap, path: Path, *, threshold: float, tissue: TissueMask 
         Adds tissue to the labels; glass is then never tumour.
     name : str
         Shown by viewers.
+    ngff : {"0.4", "0.5"}
+        Version of OME-Zarr.
+
+    Raises
+    ------
+    InputError
+        If there is no such version.
     """
+    check_version(ngff)
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    group = zarr.open_group(partial, mode="w", zarr_format=2)
+    group = open_new(partial, ngff)
     levels = level_count(heatmap.georef.shape)
-    image = _array(group, "0", (len(heatmap.channels), *heatmap.georef.shape))
+    image = add_array(group, "0", (len(heatmap.channels), *heatmap.georef.shape), _AXES)
     da.store(heatmap.data.rechunk(image.chunks).map_blocks(to_uint8, dtype=np.uint8), image, lock=False)
-    _pyramid(group, image, levels, halve_mean)
-    group.attrs.update(
-        {
-            "multiscales": [_multiscales(heatmap.georef, levels, ("c", "y", "x"), name)],
-            "omero": {
-                "name": name,
-                "version": "0.4",
-                "channels": [_channel(channel) for channel in heatmap.channels],
-            },
-        }
+    _pyramid(group, image, levels, halve_mean, _AXES)
+    describe_image(
+        group,
+        _multiscales(heatmap.georef, levels, _AXES, name),
+        {"name": name, "channels": [_channel(channel) for channel in heatmap.channels]},
     )
     _write_labels(group, heatmap, levels, threshold, tissue)
     shutil.rmtree(path, ignore_errors=True)
@@ -81,9 +100,9 @@ def _write_labels(
     group: zarr.Group, heatmap: Heatmap, levels: int, threshold: float, tissue: TissueMask | None
 ) -> None:
     labels = group.create_group("labels")
-    labels.attrs["labels"] = ["tumour"]
+    list_labels(labels, ["tumour"])
     tumour = labels.create_group("tumour")
-    image = _array(tumour, "0", heatmap.georef.shape)
+    image = add_array(tumour, "0", heatmap.georef.shape, _AXES[1:])
     values = da.map_blocks(
         _label_block,
         da.from_zarr(group["0"])[heatmap.channels.index("tumour")].rechunk(image.chunks),
@@ -93,23 +112,21 @@ def _write_labels(
         dtype=np.uint8,
     )
     da.store(values, image, lock=False)
-    _pyramid(tumour, image, levels, halve_nearest)
-    tumour.attrs.update(
+    _pyramid(tumour, image, levels, halve_nearest, _AXES[1:])
+    describe_labels(
+        tumour,
+        _multiscales(heatmap.georef, levels, _AXES[1:], "tumour"),
         {
-            "multiscales": [_multiscales(heatmap.georef, levels, ("y", "x"), "tumour")],
-            "image-label": {
-                "version": "0.4",
-                "colors": [
-                    {"label-value": TISSUE, "rgba": [160, 160, 160, 64]},
-                    {"label-value": TUMOUR, "rgba": [200, 0, 0, 160]},
-                ],
-                "properties": [
-                    {"label-value": TISSUE, "class": "tissue"},
-                    {"label-value": TUMOUR, "class": "tumour"},
-                ],
-                "source": {"image": "../../"},
-            },
-        }
+            "colors": [
+                {"label-value": TISSUE, "rgba": [160, 160, 160, 64]},
+                {"label-value": TUMOUR, "rgba": [200, 0, 0, 160]},
+            ],
+            "properties": [
+                {"label-value": TISSUE, "class": "tissue"},
+                {"label-value": TUMOUR, "class": "tumour"},
+            ],
+            "source": {"image": "../../"},
+        },
     )
 
 
@@ -130,24 +147,12 @@ def _label_block(
     return np.where(tissue.at(x_l0, y_l0), labels, 0).astype(np.uint8)
 
 
-def _pyramid(group: zarr.Group, image: zarr.Array, levels: int, reduce: Reduce) -> None:
+def _pyramid(group: zarr.Group, image: zarr.Array, levels: int, reduce: Reduce, axes: Sequence[str]) -> None:
     for level in range(1, levels):
         shape = (*image.shape[:-2], *(math.ceil(side / 2) for side in image.shape[-2:]))
-        smaller = _array(group, str(level), shape)
+        smaller = add_array(group, str(level), shape, axes)
         halve(image, smaller, reduce)
         image = smaller
-
-
-def _array(group: zarr.Group, name: str, shape: Sequence[int]) -> zarr.Array:
-    return group.create_array(
-        name,
-        shape=tuple(shape),
-        chunks=(*(1 for _ in shape[:-2]), CHUNK_PX, CHUNK_PX),
-        dtype="uint8",
-        fill_value=0,
-        compressors=numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE),
-        chunk_key_encoding={"name": "v2", "separator": "/"},
-    )
 
 
 def _multiscales(georef: Georef, levels: int, axes: Sequence[str], name: str) -> dict[str, Any]:
@@ -159,7 +164,6 @@ def _multiscales(georef: Georef, levels: int, axes: Sequence[str], name: str) ->
         ]
 
     return {
-        "version": "0.4",
         "name": name,
         "axes": [
             {"name": axis, "type": "channel"} if axis == "c" else {"name": axis, "type": "space", "unit": "micrometer"}

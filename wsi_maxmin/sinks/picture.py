@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.readers import Reader
+from wsi_maxmin.sinks._ngff import ome_metadata
 
 PANEL_PX = 1100
 _DPI = 150
@@ -94,8 +95,9 @@ def _map_for(
     It is NaN on glass and where no tile was.
     """
     group = zarr.open_group(store, mode="r")
-    labels = [entry["label"] for entry in dict(group.attrs)["omero"]["channels"]]
-    levels = len(dict(group.attrs)["multiscales"][0]["datasets"])
+    metadata = ome_metadata(group)
+    labels = [entry["label"] for entry in metadata["omero"]["channels"]]
+    levels = len(metadata["multiscales"][0]["datasets"])
     level = min(max(math.floor(math.log2(max(downsample / georef.downsample, 1))), 0), levels - 1)
     values: npt.NDArray[np.float32] = np.divide(group[str(level)][labels.index(channel)], 255, dtype=np.float32)
     seen = group[f"labels/tumour/{level}"][:] > 0

@@ -1,0 +1,109 @@
+"""What lies in the folder of one slide, and the maps of it that are stitched from its tile maps."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsi_maxmin.blends import plugins as blends
+from wsi_maxmin.errors import InputError
+from wsi_maxmin.grids import Georef
+from wsi_maxmin.runinfo import RUN_FILE, read_json
+from wsi_maxmin.sinks import omezarr
+from wsi_maxmin.sinks._ngff import Ngff, check_version
+from wsi_maxmin.stitching import stitch
+from wsi_maxmin.tilemaps import TileMaps
+
+HEATMAP, TILEMAPS, TILES, OVERVIEW = "heatmap.ome.zarr", "tilemaps.zarr", "tiles.parquet", "overview.png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapSettings:
+    """How tile maps become a heatmap; none of it needs the model again.
+
+    Attributes
+    ----------
+    blend : str
+        Rule for overlapping tiles.
+    heatmap_mpp : float or None
+        µm a pixel, taken to the nearest power of two times the slide's; by default at most 2.
+    ngff : {"0.4", "0.5"}
+        Version of OME-Zarr.
+    """
+
+    blend: str = "hann"
+    heatmap_mpp: float | None = None
+    ngff: Ngff = "0.4"
+
+    def check(self) -> None:
+        """Raise InputError if there is no such blend, resolution or version."""
+        blends.load(self.blend)
+        check_version(self.ngff)
+        Georef.for_display((1, 1), 1.0, self.heatmap_mpp)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideResult:
+    """Where the files of one slide are, and what the run measured."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def heatmap(self) -> Path:
+        """The OME-Zarr store."""
+        return self.folder / HEATMAP
+
+    @property
+    def tilemaps(self) -> Path:
+        """The exact outputs of every tile."""
+        return self.folder / TILEMAPS
+
+    @property
+    def overview(self) -> Path:
+        """The picture."""
+        return self.folder / OVERVIEW
+
+
+def slide_result(out: Path, slide_id: str) -> SlideResult:
+    """Return the result of one slide of a finished run.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    facts = read_json(out / slide_id / RUN_FILE)
+    if facts is None or facts.get("status") != "done":
+        raise InputError(f"{slide_id} has no finished result", got=out / slide_id, remedy="see run.json")
+    return SlideResult(folder=out / slide_id, facts=facts)
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run wrote for a slide, and nothing else."""
+    (folder / RUN_FILE).unlink(missing_ok=True)  # first: what follows is no result without it
+    for name in (HEATMAP, TILEMAPS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (TILES, OVERVIEW):
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_heatmap(maps: TileMaps, folder: Path, settings: MapSettings) -> Georef:
+    """Stitch tile maps and write ``heatmap.ome.zarr``, replacing it; return its display grid.
+
+    Raises
+    ------
+    InputError
+        If the tile maps are not complete.
+    """
+    grid = maps.grid
+    georef = Georef.for_display(grid.slide_size_px, grid.slide_mpp, settings.heatmap_mpp)
+    omezarr.write(
+        stitch(maps, blend=settings.blend, georef=georef),
+        folder / HEATMAP,
+        threshold=maps.spec.threshold,
+        tissue=maps.tissue(),
+        name=grid.slide_id,
+        ngff=settings.ngff,
+    )
+    return georef

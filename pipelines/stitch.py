@@ -1,0 +1,103 @@
+"""Stitch the tile maps of finished slides again: another blend, resolution or OME-Zarr version, without the model."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort
+from wsi_maxmin.errors import InputError
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, MapSettings, clear, write_heatmap
+from wsi_maxmin.progress import Progress, Quiet
+from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, environment, peak_memory_bytes, read_json, write_json
+from wsi_maxmin.tilemaps import TileMaps
+
+__all__ = ["MapSettings", "stitch_results"]
+
+
+def stitch_results(
+    results: Sequence[Path],
+    out: Path,
+    *,
+    settings: MapSettings | None = None,
+    existing: Existing = "refuse",
+    progress: Progress | None = None,
+) -> CohortResult:
+    """Write ``<out>/<slide_id>/heatmap.ome.zarr`` from the tile maps of every slide.
+
+    Parameters
+    ----------
+    results : sequence of Path
+        Folders of slides that ``infer-slide`` has written, or of whole runs.
+    out : Path
+        Another folder than those.
+    settings : MapSettings, optional
+    existing : {"refuse", "resume", "overwrite"}
+    progress : Progress, optional
+
+    Raises
+    ------
+    InputError, OutputExistsError
+        If a folder holds no tile maps, two hold a slide of the same name, or `out` cannot be used.
+    """
+    settings, progress = settings or MapSettings(), progress or Quiet()
+    settings.check()
+    folders = _slide_folders(results, out)
+    values = {"command": "stitch", **asdict(settings)}
+    with locked(out):
+        claim(out, values, existing)
+
+        def work(slide_id: str, folder: Path) -> Status:
+            target, source = out / slide_id, _source(folder)
+            if existing == "overwrite":
+                clear(target)
+            earlier = read_json(target / RUN_FILE) or {}
+            if earlier.get("status") == "done" and earlier["settings"] == values and earlier["source"] == source:
+                return "skipped"
+            target.mkdir(parents=True, exist_ok=True)
+            watch = Stopwatch()
+            maps = TileMaps(folder / TILEMAPS)
+            progress.say(f"{slide_id}: {len(maps.grid)} tiles")
+            georef = write_heatmap(maps, target, settings)
+            progress.say(f"{slide_id}: {target / HEATMAP}, {georef.mpp:.4g} µm a pixel, in {watch.elapsed:.1f} s")
+            facts = {
+                "mpp": georef.mpp,
+                "elapsed_seconds": round(watch.elapsed, 3),
+                "peak_memory_bytes": peak_memory_bytes(),
+                "environment": environment(),
+            }
+            write_json(target / RUN_FILE, {"status": "done", "settings": values, "source": source, **facts})
+            return "done"
+
+        return run_cohort(folders, work, out=out, settings=values, progress=progress)
+
+
+def _slide_folders(results: Sequence[Path], out: Path) -> dict[str, Path]:
+    """Return the folders of slides by name, those inside the folders of runs included."""
+    found: dict[str, Path] = {}
+    for result in results:
+        inside = (
+            [result] if (result / TILEMAPS).is_dir() else sorted(path.parent for path in result.glob(f"*/{TILEMAPS}"))
+        )
+        if not inside:
+            raise InputError(
+                "no tile maps in this folder",
+                got=result,
+                expected="a folder that infer-slide wrote, of a slide or of a run",
+            )
+        for folder in (path.resolve() for path in inside):
+            if found.setdefault(folder.name, folder) != folder:
+                raise InputError(
+                    "two results are of a slide of the same name",
+                    got=f"{found[folder.name]} and {folder}",
+                    remedy="stitch them into different folders",
+                )
+            if folder.is_relative_to(out.resolve()):
+                raise InputError("the output would lie where it is read from", got=out, remedy="use another folder")
+    return found
+
+
+def _source(folder: Path) -> dict[str, Any]:
+    """Return what the tile maps are of: a resumed run stitches again what was inferred anew."""
+    facts = read_json(folder / RUN_FILE) or {}
+    return {key: facts.get(key) for key in ("settings", "slide")}

@@ -1,0 +1,103 @@
+"""``wsi-maxmin stitch``: what infer-slide has computed, as another map, without slide or model."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+
+from wsi_maxmin.cli import group
+from wsi_maxmin.errors import InputError, OutputExistsError
+from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide
+from wsi_maxmin.pipelines.stitch import MapSettings, stitch_results
+from wsi_maxmin.tilemaps import TileMaps
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_model, stained, make_pyramid, write_pyramid):
+    """Return the folder of a run over two slides; the slides are gone."""
+    folder = tmp_path_factory.mktemp("run")
+    levels = make_pyramid(stained(1000, 700, (256, 128, 512, 384)), 3)
+    slides = [write_pyramid(folder / f"{name}.tif", levels) for name in "ab"]
+    infer_slide(slides, folder / "out", settings=InferSettings(model=str(tiny_model)))
+    for slide in slides:
+        slide.unlink()
+    return folder / "out"
+
+
+def level_0(folder):
+    return zarr.open_group(folder / "heatmap.ome.zarr", mode="r")["0"][:]
+
+
+def test_the_same_settings_give_the_same_map_without_slide_or_model(run, tmp_path):
+    result = stitch_results([run], tmp_path / "out")
+    assert [(outcome.slide_id, outcome.status) for outcome in result.outcomes] == [("a", "done"), ("b", "done")]
+    for name in "ab":
+        np.testing.assert_array_equal(level_0(tmp_path / "out" / name), level_0(run / name))
+        old, new = (
+            zarr.open_group(f / name / "heatmap.ome.zarr" / "labels" / "tumour", mode="r") for f in (run, result.out)
+        )
+        np.testing.assert_array_equal(new["0"][:], old["0"][:])
+
+
+def test_another_blend_resolution_and_version_are_what_they_say(run, tmp_path):
+    settings = MapSettings(blend="max", heatmap_mpp=8, ngff="0.5")
+    stitch_results([run / "a"], tmp_path / "out", settings=settings)
+    folder = tmp_path / "out" / "a"
+    coarse, fine = level_0(folder), level_0(run / "a")
+    assert coarse.shape == (4, -(-fine.shape[1] // 4), -(-fine.shape[2] // 4))
+    covered = fine[3, ::4, ::4][: coarse.shape[1], : coarse.shape[2]] == 255
+    assert (coarse[1][covered].astype(int) + 1 >= fine[1, ::4, ::4][covered]).mean() > 0.95
+    facts = json.loads((folder / "run.json").read_text())
+    assert (facts["status"], facts["mpp"]) == ("done", 8)
+    assert facts["source"]["settings"]["command"] == "infer-slide"
+
+
+def test_a_finished_stitch_is_refused_skipped_done_anew_or_replaced(run, tmp_path):
+    source = shutil.copytree(run / "a", tmp_path / "a")
+    stitch_results([source], tmp_path / "out")
+    with pytest.raises(OutputExistsError, match="--resume continues it"):
+        stitch_results([source], tmp_path / "out")
+    assert stitch_results([source], tmp_path / "out", existing="resume").outcomes[0].status == "skipped"
+    assert stitch_results([source], tmp_path / "out", existing="overwrite").outcomes[0].status == "done"
+    facts = json.loads((source / "run.json").read_text())
+    (source / "run.json").write_text(json.dumps(facts | {"slide": {"name": "another"}}))
+    assert stitch_results([source], tmp_path / "out", existing="resume").outcomes[0].status == "done"
+
+
+def test_unfinished_tile_maps_fail_alone(run, tmp_path):
+    for name in "ab":
+        shutil.copytree(run / name, tmp_path / "run" / name)
+    TileMaps(tmp_path / "run" / "a" / "tilemaps.zarr")._done[:] = False
+    result = stitch_results([tmp_path / "run"], tmp_path / "out")
+    assert [outcome.status for outcome in result.outcomes] == ["failed", "done"]
+    assert "not complete" in result.outcomes[0].why
+    assert not (tmp_path / "out" / "a" / "heatmap.ome.zarr").exists()
+
+
+def test_what_cannot_be_stitched_is_refused_before_anything_is_written(run, tmp_path):
+    with pytest.raises(InputError, match="no tile maps in this folder"):
+        stitch_results([tmp_path], tmp_path / "out")
+    with pytest.raises(InputError, match="two results are of a slide of the same name"):
+        stitch_results([run / "a", shutil.copytree(run / "a", tmp_path / "other" / "a")], tmp_path / "out")
+    with pytest.raises(InputError, match="the output would lie where it is read from"):
+        stitch_results([run / "a"], run)
+    with pytest.raises(InputError, match="unknown blend"):
+        stitch_results([run / "a"], tmp_path / "out", settings=MapSettings(blend="median"))
+    with pytest.raises(InputError, match="no such resolution"):
+        stitch_results([run / "a"], tmp_path / "out", settings=MapSettings(heatmap_mpp=-1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_does_it(run, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["stitch", str(run / "a"), "--blend", "crop", "--heatmap-mpp", "4", "--ngff", "0.5", "--out", str(out)]
+    done = CliRunner().invoke(group, arguments)
+    assert done.exit_code == 0, done.output
+    assert "a  done" in done.output
+    assert dict(zarr.open_group(out / "a" / "heatmap.ome.zarr", mode="r").attrs)["ome"]["version"] == "0.5"
+    assert CliRunner().invoke(group, arguments).exit_code == 2
