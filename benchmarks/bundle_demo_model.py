@@ -18,7 +18,7 @@ from wsi_maxmin.assets import find_model
 from wsi_maxmin.checkpoint import Checkpoint, for_use, load_checkpoint, save_checkpoint
 from wsi_maxmin.data import read_samples
 from wsi_maxmin.data._pixels import read_image
-from wsi_maxmin.inference import forward
+from wsi_maxmin.engines._choice import open_engine
 from wsi_maxmin.metrics import roc_auc
 from wsi_maxmin.tilemaps import softmax
 
@@ -35,7 +35,7 @@ def mosaics(checkpoint: Checkpoint, data: Path, count: int) -> tuple[np.ndarray,
     positive = config.data.classes.index(config.data.positive)
     normal = 1 - positive
     rng = np.random.default_rng(0)
-    model = checkpoint.build()
+    engine = open_engine(checkpoint, "torch", device=torch.device("cpu"), precision="fp32", downsample=MAP_PX)
     posteriors, maps, quadrants = [], [], []
     for index in range(count):
         # Every second mosaic is all normal: the threshold is chosen by its false positives.
@@ -43,7 +43,7 @@ def mosaics(checkpoint: Checkpoint, data: Path, count: int) -> tuple[np.ndarray,
         chosen = [by_class[positive if tumour else normal] for tumour in labels.ravel()]
         tiles = [read_image(pool[rng.integers(len(pool))].image).permute(1, 2, 0).numpy() for pool in chosen]
         image = np.concatenate([np.concatenate(tiles[:2], 1), np.concatenate(tiles[2:], 1)])
-        mask, logits = forward(model, [image], torch.device("cpu"), MAP_PX)
+        mask, logits = engine.run([image])
         posteriors.append(softmax(logits)[0, positive])
         maps.append(posteriors[-1] * mask[0, 0].astype(np.float32))
         quadrants.append(labels)

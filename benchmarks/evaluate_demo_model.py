@@ -35,7 +35,7 @@ SEAMS_NORMAL = {"x": 3072, "y": 2560}
 
 def infer(slide: Path, model: str, out: Path) -> tuple[pd.DataFrame, np.ndarray, Georef, np.ndarray]:
     """Return tiles, tumour map, display grid and tissue on it."""
-    settings = InferSettings(model=model, min_tissue=0.0)
+    settings = InferSettings(model=model, min_tissue=0.0, engine="torch", precision="fp32")
     infer_slide([slide], out, settings=settings, device="cpu", existing="overwrite")
     result = slide_result(out, slide.stem)
     with open_slide(slide) as reader:

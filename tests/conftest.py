@@ -33,6 +33,14 @@ def data_dir() -> Path:
     return Path(named)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests export out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WSI_MAXMIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Let torch use one thread: tiny networks gain nothing from more."""

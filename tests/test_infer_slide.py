@@ -1,5 +1,6 @@
 import filecmp
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def settings(tiny_model):
-    return InferSettings(model=str(tiny_model), slide_mpp=None)
+    return InferSettings(engine="torch", precision="fp32", model=str(tiny_model), slide_mpp=None)
 
 
 def same_files(left, right):
@@ -75,7 +76,7 @@ def test_other_settings_are_not_mixed_into_a_run(tmp_path, tissue_slide, setting
         infer_slide(
             [tissue_slide],
             tmp_path / "out",
-            settings=InferSettings(model=str(tiny_model), overlap=0.0),
+            settings=InferSettings(engine="torch", precision="fp32", model=str(tiny_model), overlap=0.0),
             existing="resume",
         )
 
@@ -83,7 +84,7 @@ def test_other_settings_are_not_mixed_into_a_run(tmp_path, tissue_slide, setting
 def test_a_slide_left_by_an_interrupted_overwrite_is_done_again(tmp_path, tissue_slide, settings, tiny_model):
     other = tissue_slide.with_name("other.tif")
     other.write_bytes(tissue_slide.read_bytes())
-    quarter = InferSettings(model=str(tiny_model), overlap=0.25)
+    quarter = InferSettings(engine="torch", precision="fp32", model=str(tiny_model), overlap=0.25)
     infer_slide([tissue_slide, other], tmp_path / "out", settings=settings)
     infer_slide([tissue_slide], tmp_path / "out", settings=quarter, existing="overwrite")
     result = infer_slide([tissue_slide, other], tmp_path / "out", settings=quarter, existing="resume")
@@ -103,7 +104,7 @@ def test_tile_maps_of_another_file_of_the_same_name_are_not_taken_over(tmp_path,
 
 def test_another_blend_is_stitched_again_without_a_forward_pass(tmp_path, tissue_slide, settings, tiny_model):
     infer_slide([tissue_slide], tmp_path / "out", settings=settings)
-    mean = InferSettings(model=str(tiny_model), blend="mean")
+    mean = InferSettings(engine="torch", precision="fp32", model=str(tiny_model), blend="mean")
     infer_slide([tissue_slide], tmp_path / "out", settings=mean, existing="resume")
     facts = slide_result(tmp_path / "out", "slide").facts
     assert (facts["tiles_run"], facts["settings"]["blend"]) == (0, "mean")
@@ -111,7 +112,11 @@ def test_another_blend_is_stitched_again_without_a_forward_pass(tmp_path, tissue
 
 def test_an_unknown_blend_is_refused_before_any_tile_is_run(tmp_path, tissue_slide, tiny_model):
     with pytest.raises(InputError, match="unknown blend; got 'nonsense'; expected one of crop, gauss, hann, max, mean"):
-        infer_slide([tissue_slide], tmp_path / "out", settings=InferSettings(model=str(tiny_model), blend="nonsense"))
+        infer_slide(
+            [tissue_slide],
+            tmp_path / "out",
+            settings=InferSettings(engine="torch", precision="fp32", model=str(tiny_model), blend="nonsense"),
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -121,7 +126,9 @@ def test_a_model_without_class_scores_is_refused_before_any_tile_is_run(tmp_path
     path = tmp_path / "unet.safetensors"
     save_checkpoint(path, Checkpoint(config=config, weights=weights, epoch=1, metrics={}, optimizer={}, facts={}))
     with pytest.raises(InputError, match="cannot be run over slides; got plain; it gives no class scores"):
-        infer_slide([tissue_slide], tmp_path / "out", settings=InferSettings(model=str(path)))
+        infer_slide(
+            [tissue_slide], tmp_path / "out", settings=InferSettings(engine="torch", precision="fp32", model=str(path))
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -157,3 +164,49 @@ def test_the_heatmap_lies_on_the_tissue(tmp_path, tissue_slide, settings):
     rows, columns = np.nonzero(labels)
     edges_l0 = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) * 8
     assert np.abs(edges_l0 - [256, 128, 768, 512]).max() <= 64
+
+
+def test_what_was_chosen_by_timing_is_kept_and_holds_for_the_rest_of_the_run(
+    tmp_path, tissue_slide, tiny_model, monkeypatch
+):
+    out, auto = tmp_path / "out", InferSettings(model=str(tiny_model))
+    infer_slide([tissue_slide], out, settings=auto)
+    chosen = json.loads((out / "run.json").read_text())["settings"]
+    assert (chosen["engine"], chosen["precision"]) == ("torch", "fp32")
+    monkeypatch.setattr("wsi_maxmin.pipelines._engine._tiles", None)  # nothing is timed again
+    assert infer_slide([tissue_slide], out, settings=auto, existing="resume").outcomes[0].status == "skipped"
+    other = InferSettings(model=str(tiny_model), engine="onnx")
+    with pytest.raises(InputError, match="other settings; got engine = onnx; expected torch"):
+        infer_slide([tissue_slide], out, settings=other, existing="resume")
+
+
+def test_tile_maps_of_another_engine_are_not_continued(tmp_path, tissue_slide, settings, tiny_model):
+    infer_slide([tissue_slide], tmp_path / "out", settings=settings)
+    (tmp_path / "out" / "slide" / "run.json").unlink()
+    (tmp_path / "out" / "run.json").unlink()
+    shutil.copytree(tmp_path / "out" / "slide" / "tilemaps.zarr", tmp_path / "other" / "slide" / "tilemaps.zarr")
+    run_file = {"status": "interrupted", "settings": {}}
+    onnx = InferSettings(model=str(tiny_model), engine="onnx")
+    result = infer_slide([tissue_slide], tmp_path / "fresh", settings=onnx)
+    settings_of_it = json.loads((result.out / "run.json").read_text())["settings"]
+    (tmp_path / "other" / "run.json").write_text(json.dumps(run_file | {"settings": settings_of_it}))
+    infer_slide([tissue_slide], tmp_path / "other", settings=onnx, existing="resume")
+    facts = slide_result(tmp_path / "other", "slide").facts
+    assert facts["tiles_run"] == facts["tiles"] > 0
+    assert TileMaps(tmp_path / "other" / "slide" / "tilemaps.zarr").spec.model.endswith("+onnx-fp32")
+
+
+def test_an_engine_that_is_none_is_refused_before_anything_is_written(tmp_path, tissue_slide, tiny_model):
+    for wrong in ({"engine": "tensorrt"}, {"precision": "fp16", "engine": "torch"}):
+        with pytest.raises(InputError, match=r"unknown engine|cannot run so"):
+            infer_slide(
+                [tissue_slide], tmp_path / "out", settings=InferSettings(model=str(tiny_model), **wrong), device="cpu"
+            )
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_slide_that_opens_there_is_nothing_to_time(tmp_path, tiny_model):
+    bad = tmp_path / "bad.svs"
+    bad.write_text("not a slide")
+    result = infer_slide([bad], tmp_path / "out", settings=InferSettings(model=str(tiny_model)))
+    assert [outcome.status for outcome in result.outcomes] == ["failed"]

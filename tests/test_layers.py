@@ -13,7 +13,7 @@ ROOT = Path(wsi_maxmin.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if "configs" not in path.parts)
 
 ONLY_IN = {
-    "torch": ("models", "losses", "data", "training", "checkpoint", "inference", "device", "pipelines", "export_model"),
+    "torch": ("models", "losses", "data", "training", "checkpoint", "engines", "device", "pipelines", "export_model"),
     "torchvision": ("data",),
     "timm": ("models",),
     "safetensors": ("checkpoint", "models"),

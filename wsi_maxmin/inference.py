@@ -5,32 +5,21 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch.nn.functional import avg_pool2d
-
-from wsi_maxmin.errors import InputError
+from wsi_maxmin.engines._base import Engine, Outputs, Pending, Pixels, join
 from wsi_maxmin.geometry import Box
-from wsi_maxmin.models import WeakSegmenter
 from wsi_maxmin.progress import Advance
 from wsi_maxmin.readers import Reader
 from wsi_maxmin.runinfo import Stopwatch
 from wsi_maxmin.tilemaps import TileMaps
 
-Masks = npt.NDArray[np.float16]
-Logits = npt.NDArray[np.float32]
-Pixels = npt.NDArray[np.uint8]
-
 _AHEAD_PER_READER = 4
 
 
 def run_tiles(
-    model: WeakSegmenter,
+    engine: Engine,
     slide: Reader,
     maps: TileMaps,
     *,
-    device: torch.device,
     batch_size: int,
     readers: int,
     advance: Advance,
@@ -38,16 +27,16 @@ def run_tiles(
 ) -> None:
     """Compute what is missing of the tile maps.
 
+    Batches are as large as they can be: they reach over rows of tiles, pieces of tissue and chunks of the maps.
+
     Parameters
     ----------
-    model : WeakSegmenter
-        In eval mode, on `device`.
+    engine : Engine
     slide : Reader
     maps : TileMaps
         Chunks that are done are left alone.
-    device : torch.device
     batch_size, readers : int
-        Tiles a batch (at most a chunk of the maps), threads that read.
+        Tiles a batch, threads that read.
     advance : Advance
         Told of every batch.
     stopwatch : Stopwatch
@@ -55,55 +44,74 @@ def run_tiles(
 
     Raises
     ------
-    InputError
-        If the model's outputs of different tiles cannot be compared.
     SlideError
         If a tile cannot be read.
     """
-    if model.refuses_tiles:
-        raise InputError("this model cannot be run over slides", remedy=model.refuses_tiles)
     todo = maps.todo()
     boxes = list(maps.grid.boxes())
-    started, tiles = time.perf_counter(), 0
-    with ThreadPoolExecutor(readers, "read") as pool, ThreadPoolExecutor(1, "write") as writer:
-        wanted = [boxes[index] for chunk in todo for index in chunk]
-        source = _read_ahead(
-            pool, slide, wanted, maps.grid.tile_px, _AHEAD_PER_READER * readers + batch_size, stopwatch
-        )
-        behind: deque[Future[float]] = deque()
-        for chunk in todo:
-            parts = []
-            for start in range(0, len(chunk), batch_size):
-                with stopwatch.stage("wait for tiles"):
-                    images = [next(source) for _ in chunk[start : start + batch_size]]
+    wanted = [boxes[index] for chunk in todo for index in chunk]
+    began, tiles = time.perf_counter(), 0
+    with ThreadPoolExecutor(readers, "read") as pool, _ChunkWriter(maps, todo, stopwatch) as writer:
+        ahead = _AHEAD_PER_READER * readers + engine.depth * batch_size
+        source = _read_ahead(pool, slide, wanted, maps.grid.tile_px, ahead, stopwatch)
+        under_way: deque[tuple[Pending, int]] = deque()
+        for start in range(0, len(wanted), batch_size):
+            with stopwatch.stage("wait for tiles"):
+                images = [next(source) for _ in wanted[start : start + batch_size]]
+            with stopwatch.stage("model"):
+                under_way.append((engine.submit(images), len(images)))
+            last = start + batch_size >= len(wanted)
+            while len(under_way) > (0 if last else engine.depth - 1):
+                pending, count = under_way.popleft()
                 with stopwatch.stage("model"):
-                    parts.append(forward(model, images, device, maps.spec.downsample))
-                tiles += len(images)
-                advance(len(images), note=f"{tiles / (time.perf_counter() - started):.1f} tiles/s")
-            behind.append(writer.submit(_write, maps, chunk, parts))
-            while len(behind) > 1:
-                stopwatch.add("write maps", behind.popleft().result())
-        for future in behind:
-            stopwatch.add("write maps", future.result())
+                    outputs = pending()
+                writer.add(outputs)
+                tiles += count
+                advance(count, note=f"{tiles / (time.perf_counter() - began):.1f} tiles/s")
 
 
-@torch.inference_mode()
-def forward(
-    model: WeakSegmenter, images: Sequence[Pixels], device: torch.device, downsample: int
-) -> tuple[Masks, Logits]:
-    """Return soft masks (B, 1, h, w) float16, averaged over `downsample`² pixels, and logits (B, K) float32.
+class _ChunkWriter:
+    """Puts outputs, which come in order and in batches of any size, together to whole chunks, and writes them behind.
 
-    On a CPU the images go through the model one by one: that is faster there (activations stay in the cache), and the
-    result cannot depend on the batch. A method without classes gives logits of no columns.
+    Parameters
+    ----------
+    maps : TileMaps
+    todo : sequence of range
+        The chunks whose outputs come, in order.
+    stopwatch : Stopwatch
+        Gets ``write maps``.
     """
-    batch = torch.from_numpy(np.stack(images)).to(device, non_blocking=True).permute(0, 3, 1, 2)
-    masks, logits = [], []
-    for image in batch.split(1) if device.type == "cpu" else (batch,):
-        output = model(image)
-        masks.append(avg_pool2d(output.mask.float(), downsample).half().cpu())
-        scores = output.logits
-        logits.append(scores.float().cpu() if scores is not None else torch.empty(len(image), 0))
-    return torch.cat(masks).numpy(), torch.cat(logits).numpy()
+
+    def __init__(self, maps: TileMaps, todo: Sequence[range], stopwatch: Stopwatch) -> None:
+        self._maps, self._stopwatch = maps, stopwatch
+        self._todo = deque(todo)
+        self._rest: list[Outputs] = []
+        self._pool = ThreadPoolExecutor(1, "write")
+        self._behind: deque[Future[float]] = deque()
+
+    def __enter__(self) -> "_ChunkWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown()
+        if kind is None:
+            self._wait(0)
+
+    def add(self, outputs: Outputs) -> None:
+        """Take the outputs of the next tiles."""
+        self._rest.append(outputs)
+        while self._todo and sum(len(part.masks) for part in self._rest) >= len(self._todo[0]):
+            chunk = self._todo.popleft()
+            masks, logits = join(self._rest)
+            size = len(chunk)
+            self._rest = [Outputs(masks[size:], logits[size:])]
+            self._behind.append(self._pool.submit(_write, self._maps, chunk, Outputs(masks[:size], logits[:size])))
+            self._wait(1)
+
+    def _wait(self, allowed: int) -> None:
+        """Let at most `allowed` chunks be on their way to the disk."""
+        while len(self._behind) > allowed:
+            self._stopwatch.add("write maps", self._behind.popleft().result())
 
 
 def _read_ahead(
@@ -139,7 +147,7 @@ def _read(slide: Reader, box: Box, tile_px: int) -> tuple[Pixels, float]:
     return slide.read(box, tile_px, tile_px), time.perf_counter() - start
 
 
-def _write(maps: TileMaps, chunk: range, parts: Sequence[tuple[Masks, Logits]]) -> float:
+def _write(maps: TileMaps, chunk: range, outputs: Outputs) -> float:
     start = time.perf_counter()
-    maps.write(chunk, np.concatenate([mask for mask, _ in parts]), np.concatenate([logits for _, logits in parts]))
+    maps.write(chunk, outputs.masks, outputs.logits)
     return time.perf_counter() - start

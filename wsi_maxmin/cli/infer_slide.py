@@ -15,6 +15,15 @@ from wsi_maxmin.cli._options import (
     slide_mpp_option,
     slides_argument,
 )
+from wsi_maxmin.engines import plugins as engines
+
+
+def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"got {value!r}; expected auto or a whole number from 1")
+    return int(value)
 
 
 @click.command("infer-slide")
@@ -31,16 +40,35 @@ from wsi_maxmin.cli._options import (
     help="Least tissue of a tile.",
 )
 @click.option(
-    "--batch-size", default=8, show_default=True, type=click.IntRange(1), metavar="N", help="Tiles at a time."
+    "--batch-size",
+    default="auto",
+    show_default=True,
+    metavar="auto|N",
+    callback=_batch_size,
+    help="Tiles at a time; auto: 32 on a GPU, else 8.",
 )
 @click.option("--readers", default=2, show_default=True, type=click.IntRange(1), help="Threads that read tiles.")
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="auto|" + "|".join(engines.names()),
+    help="What runs the model; auto times them on the first tiles.",
+)
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(("auto", "fp32", "bf16", "fp16")),
+    help="Number format; auto takes half the bits only where the maps stay the same.",
+)
 @device_option
 @slide_mpp_option
 @existing_options
 def command(
     slides: tuple[Path, ...],
     out: Path,
-    batch_size: int,
+    batch_size: int | None,
     readers: int,
     device: str,
     existing: str | None,

@@ -1,0 +1,244 @@
+"""Engines: the same model by other means, and the choice between them."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+
+from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint, state_of
+from wsi_maxmin.config import RunConfig
+from wsi_maxmin.engines import _choice, plugins
+from wsi_maxmin.engines._base import Engine, Outputs, join, reduce_mask
+from wsi_maxmin.engines._choice import AGREEMENT, Choice, check_choice, choose, disagreement, open_engine
+from wsi_maxmin.engines._graphs import cache_folder, exported_graph, is_exported
+from wsi_maxmin.errors import InputError, MissingExtraError
+from wsi_maxmin.models import build_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CPU = torch.device("cpu")
+ON_CPU = [(name, precision) for name in plugins.names() for precision in plugins.load(name).PRECISIONS["cpu"]]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_model):
+    return load_checkpoint(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    return list(coarse.repeat(8, axis=1).repeat(8, axis=2))
+
+
+def opened(checkpoint, name="torch", precision="fp32", downsample=8):
+    return open_engine(checkpoint, name, device=CPU, precision=precision, downsample=downsample)
+
+
+@pytest.mark.parametrize(("name", "precision"), ON_CPU)
+def test_every_engine_gives_the_model_s_own_maps(checkpoint, tiles, name, precision):
+    engine = opened(checkpoint, name, precision)
+    assert (engine.name, engine.precision) == (name, precision)
+    outputs = engine.run(tiles)
+    assert (outputs.masks.shape, outputs.masks.dtype) == ((5, 1, 8, 8), np.float16)
+    assert (outputs.logits.shape, outputs.logits.dtype) == ((5, 2), np.float32)
+    with torch.inference_mode():
+        own = checkpoint.build()(torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2))
+    exact = precision == "fp32"
+    np.testing.assert_allclose(outputs.logits, own.logits, atol=1e-4 if exact else 0.05)
+    pooled = own.mask.unfold(2, 8, 8).unfold(3, 8, 8).mean(dim=(4, 5))
+    np.testing.assert_allclose(outputs.masks, pooled, atol=1e-3 if exact else 0.02)
+
+
+@pytest.mark.parametrize(("name", "precision"), ON_CPU)
+def test_a_tile_s_outputs_do_not_depend_on_its_batch_and_batches_keep_their_order(checkpoint, tiles, name, precision):
+    engine = opened(checkpoint, name, precision)
+    together = engine.run(tiles)
+    pending = [engine.submit(tiles[:2]), engine.submit(tiles[2:3]), engine.submit(tiles[3:])]
+    apart = join([wait() for wait in pending])
+    np.testing.assert_array_equal(apart.masks, together.masks)
+    np.testing.assert_array_equal(apart.logits, together.logits)
+
+
+def test_an_error_inside_openvino_comes_out_where_the_outputs_are_waited_for(checkpoint, tiles):
+    engine = opened(checkpoint, "openvino")
+    engine._downsample = 7  # does not divide the mask
+    with pytest.raises(ValueError, match="cannot reshape"):
+        engine.run(tiles)
+
+
+def test_a_model_is_exported_once(checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setenv("WSI_MAXMIN_CACHE", str(tmp_path / "cache"))
+    assert not is_exported(checkpoint, "onnx")
+    graph = exported_graph(checkpoint, "onnx")
+    assert graph.is_relative_to(tmp_path / "cache")
+    assert is_exported(checkpoint, "onnx")
+    monkeypatch.setattr("wsi_maxmin.engines._graphs.trace", None)
+    assert exported_graph(checkpoint, "onnx") == graph
+    assert [path.name for path in graph.parent.parent.iterdir()] == [graph.parent.name]
+
+
+def test_an_export_that_fails_leaves_nothing_behind(checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setenv("WSI_MAXMIN_CACHE", str(tmp_path))
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("wsi_maxmin.engines._graphs.trace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        exported_graph(checkpoint, "onnx")
+    assert not list((tmp_path / "graphs").iterdir())
+
+
+def test_the_cache_lies_where_the_user_says(monkeypatch, tmp_path):
+    monkeypatch.delenv("WSI_MAXMIN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "wsi-maxmin"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home" / ".cache" / "wsi-maxmin"
+
+
+def test_a_model_whose_tiles_cannot_be_compared_is_refused():
+    params = {"encoder": {"name": "test_resnet"}, "params": {"mask_norm": "batch"}}
+    config = RunConfig.model_validate({"model": params})
+    weights = state_of(build_model(config.model, 2))
+    batch = Checkpoint(config=config, weights=weights, epoch=1, metrics={}, optimizer={}, facts={})
+    with pytest.raises(InputError, match="mask_norm: running"):
+        opened(batch)
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "message"),
+    [
+        ("tensorrt", "auto", "unknown engine; got 'tensorrt'; expected one of onnx, openvino, torch"),
+        ("torch", "fp16", "the engine torch cannot run so; got fp16 on cpu; expected fp32 or bf16"),
+        ("onnx", "bf16", "the engine onnx cannot run so; got bf16 on cpu; expected fp32"),
+        ("auto", "fp16", "no engine computes so here; got fp16 on cpu; --precision auto"),
+    ],
+)
+def test_what_cannot_be_run_here_is_refused_at_once(engine, precision, message):
+    with pytest.raises(InputError, match=message):
+        check_choice(CPU, engine, precision)
+
+
+def test_an_engine_for_another_device_is_refused():
+    with pytest.raises(
+        InputError, match="the engine openvino cannot run so; got fp32 on meta; expected a device of cpu"
+    ):
+        check_choice(torch.device("meta"), "openvino", "auto")
+
+
+def test_an_engine_that_is_not_installed_names_the_extra(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name))
+    with pytest.raises(MissingExtraError, match=r"no module onnxruntime; pip install 'wsi-maxmin\[onnx\]'"):
+        check_choice(CPU, "onnx", "auto")
+
+
+class Fake(Engine):
+    """Gives what it is told to."""
+
+    def __init__(self, name, precision, masks):
+        self.name, self.precision, self.masks = name, precision, masks
+
+    def submit(self, images):
+        return lambda: Outputs(
+            np.full((len(images), 1, 2, 2), self.masks, "f2"), np.array([[0, 9]] * len(images), "f4")
+        )
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """Let the engines have rates and maps: {(name, precision): (tiles/s, mask)}; return what was opened."""
+    tried = []
+
+    def install(engines):
+        def fake_open(_checkpoint, name, *, device, precision, downsample):
+            tried.append((name, precision))
+            return Fake(name, precision, engines[name, precision][1])
+
+        monkeypatch.setattr(_choice, "open_engine", fake_open)
+        monkeypatch.setattr(
+            _choice, "_try", lambda engine, tiles: (engine.run(tiles), engines[engine.name, engine.precision][0])
+        )
+        monkeypatch.setattr(plugins.load("openvino"), "fast", lambda _: ("fp32", "bf16"))
+        return tried
+
+    return install
+
+
+def settle(checkpoint, tiles, engine="auto", precision="auto", expected_tiles=10**6):
+    return choose(
+        checkpoint,
+        device=CPU,
+        engine=engine,
+        precision=precision,
+        downsample=8,
+        tiles=tiles,
+        expected_tiles=expected_tiles,
+    )
+
+
+def test_the_fastest_engine_with_the_same_maps_is_chosen_and_says_why(checkpoint, tiles, fakes):
+    fakes({("torch", "fp32"): (5, 0.5), ("openvino", "fp32"): (9, 0.5), ("openvino", "bf16"): (20, 0.503)})
+    choice = settle(checkpoint, tiles)
+    assert (choice.engine, choice.precision, choice.suffix) == ("openvino", "bf16", "+openvino-bf16")
+    assert choice.why.startswith("torch fp32 5.0 tiles/s; openvino fp32 9.0 tiles/s; openvino bf16 20.0 tiles/s (maps")
+
+
+def test_a_faster_engine_whose_maps_differ_is_not_chosen(checkpoint, tiles, fakes):
+    fakes({("torch", "fp32"): (5, 0.5), ("openvino", "fp32"): (9, 0.5), ("openvino", "bf16"): (20, 0.52)})
+    assert settle(checkpoint, tiles).precision == "fp32"
+
+
+def test_an_engine_that_takes_long_to_start_is_not_tried_for_a_short_run(checkpoint, tiles, fakes, monkeypatch):
+    tried = fakes({("torch", "fp32"): (5, 0.5), ("openvino", "fp32"): (9, 0.5), ("openvino", "bf16"): (20, 0.5)})
+    monkeypatch.setattr(plugins.load("openvino"), "start_seconds", lambda _: 30.0)
+    assert settle(checkpoint, tiles, expected_tiles=500).engine == "torch"
+    assert tried == [("torch", "fp32")]
+    assert settle(checkpoint, tiles, expected_tiles=700).engine == "openvino"
+
+
+def test_what_the_user_says_is_not_timed(checkpoint, tiles, fakes):
+    tried = fakes({})
+    assert settle(checkpoint, tiles, "openvino", "bf16") == Choice(engine="openvino", precision="bf16")
+    assert settle(checkpoint, tiles, "torch") == Choice(engine="torch", precision="fp32")
+    assert settle(checkpoint, []) == Choice(engine="torch", precision="fp32")
+    assert tried == []
+
+
+def test_one_precision_leaves_the_engines_to_choose_from(checkpoint, tiles, fakes):
+    tried = fakes({("torch", "bf16"): (9, 0.5), ("openvino", "bf16"): (3, 0.5)})
+    assert settle(checkpoint, tiles, precision="bf16").engine == "torch"
+    assert tried == [("torch", "bf16"), ("openvino", "bf16")]
+
+
+def test_maps_disagree_by_the_channel_that_differs_more():
+    masks, undecided = np.full((2, 1, 2, 2), 0.5, "f2"), np.array([[0, 0], [0, 0]], "f4")
+    one = Outputs(masks, undecided)
+    assert disagreement(one, one, 1) == 0
+    assert disagreement(Outputs(masks + np.float16(0.25), undecided), one, 1) == pytest.approx(0.125)
+    certain = Outputs(masks, np.array([[0, 99], [0, 0]], "f4"))
+    assert disagreement(certain, one, 1) == disagreement(certain, one, 0) == pytest.approx(0.25)
+    without = Outputs(masks, np.empty((2, 0), "f4"))
+    assert disagreement(Outputs(masks / 2, np.empty((2, 0), "f4")), without, 1) == pytest.approx(0.25)
+    assert AGREEMENT == 0.005
+
+
+def test_masks_are_averaged_over_blocks():
+    mask = np.arange(2 * 16, dtype="f4").reshape(2, 1, 4, 4) / 32
+    np.testing.assert_allclose(reduce_mask(mask, 2)[1, 0], [[18.5 / 32, 20.5 / 32], [26.5 / 32, 28.5 / 32]], atol=1e-3)
+    np.testing.assert_allclose(reduce_mask(mask, 1), mask, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_on_a_gpu_the_maps_are_the_cpu_s(checkpoint, tiles, precision):
+    reference = opened(checkpoint).run(tiles)
+    device = torch.device("cuda")
+    engine = open_engine(checkpoint, "torch", device=device, precision=precision, downsample=8)
+    pending = [engine.submit(tiles[:3]), engine.submit(tiles[3:])]
+    assert disagreement(join([wait() for wait in pending]), reference, 1) < AGREEMENT

@@ -1,0 +1,80 @@
+"""Graphs of models for other engines, exported once and kept in the user's cache."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from wsi_maxmin.checkpoint import Checkpoint
+from wsi_maxmin.export_model import FILES, FORMATS, trace
+
+CACHE_VARIABLE = "WSI_MAXMIN_CACHE"
+EXPORT_SECONDS = 30.0
+_MADE_BY = ("wsi-maxmin", "torch", "onnxscript", "openvino")
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: ``$WSI_MAXMIN_CACHE``, else one below the user's cache."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsi-maxmin"
+
+
+def is_exported(checkpoint: Checkpoint, to: str) -> bool:
+    """Say whether `exported_graph` would find the model."""
+    return (_folder(checkpoint, to) / FILES[to][0]).is_file()
+
+
+def exported_graph(checkpoint: Checkpoint, to: str) -> Path:
+    """Return the file of a model's graph, exported now if this version has not done so before.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    to : str
+        A format of `wsi_maxmin.export_model`.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be exported.
+    MissingExtraError
+        If the format needs a package that is not installed.
+    """
+    folder = _folder(checkpoint, to)
+    graph = folder / FILES[to][0]
+    if graph.is_file():
+        return graph
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".export-"))
+    try:
+        program, names = trace(checkpoint.build(), checkpoint.config.slide.tile_px)
+        FORMATS[to](program, names, partial)
+        try:
+            partial.rename(folder)
+        except OSError:
+            # Another process was faster: the same model gives the same graph.
+            if not graph.is_file():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return graph
+
+
+def _folder(checkpoint: Checkpoint, to: str) -> Path:
+    return cache_folder() / "graphs" / f"{to}-{_digest(checkpoint)}"
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """Return what a graph depends on: the model, and the versions of what exports it."""
+    versions = [f"{name} {_version(name)}" for name in _MADE_BY]
+    return hashlib.sha256("\n".join([checkpoint.fingerprint(), *versions]).encode()).hexdigest()[:16]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"

@@ -1,0 +1,106 @@
+"""OpenVINO, on Intel and other CPUs: the model's graph, exported once and kept."""
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Future
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+
+from wsi_maxmin.checkpoint import Checkpoint
+from wsi_maxmin.engines._base import Engine, Outputs, Pending, Pixels, join, reduce_mask
+from wsi_maxmin.engines._graphs import EXPORT_SECONDS, exported_graph, is_exported
+
+PRECISIONS = {"cpu": ("fp32", "bf16")}
+NEEDS = ("openvino", "cpu")
+
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoEngine(Engine):
+    """A compiled graph with one stream a thread: tiles are run side by side, each alone.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    precision : {"fp32", "bf16"}
+        OpenVINO emulates bf16 where the processor lacks it.
+    downsample : int
+    """
+
+    name = "openvino"
+
+    def __init__(self, checkpoint: Checkpoint, precision: str, downsample: int) -> None:
+        self.precision, self._downsample = precision, downsample
+        ov = _openvino()
+        threads = torch.get_num_threads()
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": threads,
+        }
+        model = _takes_pixels(ov, ov.Core().read_model(exported_graph(checkpoint, "openvino")))
+        compiled = ov.Core().compile_model(model, "CPU", settings)
+        self._queue = ov.AsyncInferQueue(compiled, 2 * threads)
+        self._queue.set_callback(self._keep)
+        self._names = [next(iter(port.get_names())) for port in compiled.outputs]
+        self.depth = 2
+
+    def submit(self, images: Sequence[Pixels]) -> Pending:
+        """Give each tile to the next stream that is free."""
+        futures: list[Future[Outputs]] = [Future() for _ in images]
+        for image, future in zip(images, futures, strict=True):
+            self._queue.start_async([image[None]], future)
+        return lambda: join([future.result() for future in futures])
+
+    def _keep(self, request: Any, future: "Future[Outputs]") -> None:
+        """Copy a tile's outputs: the request's own memory is the next tile's."""
+        try:
+            found = {name: request.get_output_tensor(index).data for index, name in enumerate(self._names)}
+            mask = reduce_mask(found["mask"], self._downsample)
+            future.set_result(Outputs(mask, np.array(found.get("logits", np.empty((1, 0))), dtype=np.float32)))
+        except Exception as error:  # raised where the outputs are waited for, not in OpenVINO's own thread
+            future.set_exception(error)
+
+
+def _takes_pixels(ov: Any, model: Any) -> Any:
+    """Let the graph take a tile as readers give it: (1, H, W, 3) bytes."""
+    steps = ov.preprocess.PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NCHW"))
+    steps.input().preprocess().convert_element_type(ov.Type.f32).scale(255.0)
+    model = steps.build()
+    shape = model.input().get_partial_shape()
+    model.reshape([1, *(shape[axis] for axis in range(1, 4))])
+    return model
+
+
+def _openvino() -> Any:
+    # OpenVINO reports to its makers when it is imported, unless this part of it is missing. What looks at patients'
+    # slides must not.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how Python marks it missing
+    return import_module("openvino")
+
+
+def fast(device: torch.device) -> tuple[str, ...]:  # noqa: ARG001 - an engine's form
+    """Return the formats to choose from: bf16 where the processor has it."""
+    has = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("fp32", "bf16") if "BF16" in has else ("fp32",)
+
+
+def start_seconds(checkpoint: Checkpoint) -> float:
+    """Return about how long it takes to be ready: long, if the model was never exported on this machine."""
+    return 2.0 if is_exported(checkpoint, "openvino") else EXPORT_SECONDS
+
+
+def open(
+    checkpoint: Checkpoint,
+    *,
+    device: torch.device,  # noqa: ARG001 - an engine's form
+    precision: str,
+    downsample: int,
+) -> OpenVinoEngine:
+    """Make the engine; the first time, the model is exported, which takes about half a minute."""
+    return OpenVinoEngine(checkpoint, precision, downsample)
