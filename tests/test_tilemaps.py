@@ -120,3 +120,15 @@ def test_the_tissue_mask_travels_with_the_maps_and_older_ones_have_none(tmp_path
     np.testing.assert_array_equal(again.mask, tissue.mask)
     assert (again.downsample, again.mpp) == (tissue.downsample, tissue.mpp)
     assert TileMaps.create(tmp_path / "old.zarr", make_grid(), SPEC).tissue() is None
+
+
+def test_maps_take_their_name_when_they_are_whole(tmp_path, monkeypatch):
+    path = tmp_path / "t.zarr"
+    TileMaps.create(path, make_grid(), SPEC)
+    with monkeypatch.context() as patch:
+        patch.setattr("wsi_maxmin.tilemaps.asdict", None)  # the last thing that is written
+        with pytest.raises(TypeError):
+            TileMaps.create(path, make_grid(rows=9), SPEC)
+    assert len(TileMaps(path).grid) == 100
+    assert len(TileMaps.create(path, make_grid(rows=9), SPEC).grid) == 90
+    assert [found.name for found in tmp_path.iterdir()] == ["t.zarr"]

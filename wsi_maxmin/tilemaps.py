@@ -76,10 +76,11 @@ class TileMaps:
 
     @classmethod
     def create(cls, path: Path, grid: TileGrid, spec: MapSpec, tissue: TissueMask | None = None) -> Self:
-        """Make an empty group, replacing what is there."""
-        shutil.rmtree(path, ignore_errors=True)
+        """Make an empty group, replacing what is there; it takes its name when it is whole."""
+        partial = path.with_name(f".{path.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
         side = grid.tile_px // spec.downsample
-        group = zarr.open_group(path, mode="w")
+        group = zarr.open_group(partial, mode="w")
         count, classes, chunk = len(grid), len(spec.class_names), TILES_PER_CHUNK
         group.create_array("mask", shape=(count, 1, side, side), chunks=(chunk, 1, side, side), dtype="float16")
         group.create_array("logits", shape=(count, classes), chunks=(chunk, max(classes, 1)), dtype="float32")
@@ -96,6 +97,8 @@ class TileMaps:
                 "spec": {**asdict(spec), "class_names": list(spec.class_names)},
             }
         )
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
         return cls(path)
 
     @classmethod
