@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from upath import UPath
 
 from wsi_maxmin.assets import find_model
 from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint
-from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide, unique_slide_ids
+from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide
 from wsi_maxmin.device import pick_device
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.grids import TileGrid, overlap_to_stride
+from wsi_maxmin.grids import TileGrid
 from wsi_maxmin.inference import run_tiles
 from wsi_maxmin.models import WeakSegmenter
 from wsi_maxmin.pipelines._slide_folder import (
@@ -21,50 +22,46 @@ from wsi_maxmin.pipelines._slide_folder import (
     OVERVIEW,
     TILEMAPS,
     TILES,
-    MapSettings,
     SlideResult,
+    check_names,
     clear,
+    finished_facts,
     slide_result,
     write_heatmap,
 )
+from wsi_maxmin.pipelines._tile_plan import TileSettings, identify, plan_tiles
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.readers import Reader, open_slide
-from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, environment, peak_memory_bytes, read_json, write_json
+from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, environment, peak_memory_bytes, write_json
 from wsi_maxmin.sinks import picture
+from wsi_maxmin.slide_inputs import RunSlides, SlideInputs
+from wsi_maxmin.slides_csv import known_slides, write_slides
 from wsi_maxmin.tilemaps import MapSpec, TileMaps, map_downsample, tile_table
-from wsi_maxmin.tiling import make_grid
-from wsi_maxmin.tissue import find_tissue
+from wsi_maxmin.time_left import showing_time_left
 
 __all__ = ["InferSettings", "SlideResult", "infer_slide", "slide_result"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InferSettings(MapSettings):
-    """What decides the values of the maps; with how they are stitched, see `MapSettings`.
+class InferSettings(TileSettings):
+    """What decides the maps; for the tiles see `TileSettings`, for how they are stitched `MapSettings`.
 
     Attributes
     ----------
     model : str
         Name of a bundled model or path of a checkpoint.
-    overlap : float
-        Share of a tile's side that it shares with the next, 0 ≤ overlap < 1.
-    min_tissue : float
-        Least share of tissue of a tile to run it.
-    slide_mpp : float or None
-        µm per level-0 pixel, where slides do not say.
     """
 
     model: str = "camelyon16-demo"
-    overlap: float = 0.5
-    min_tissue: float = 0.1
-    slide_mpp: float | None = None
 
 
 def infer_slide(
-    slides: Sequence[Path],
+    slides: Sequence[str | Path | UPath],
     out: Path,
     *,
     settings: InferSettings | None = None,
+    tissue_masks: Path | None = None,
+    overrides: Path | None = None,
     device: str = "auto",
     batch_size: int = 8,
     readers: int = 2,
@@ -73,13 +70,57 @@ def infer_slide(
 ) -> CohortResult:
     """Write ``<out>/<slide_id>/`` with heatmap, tile maps, table and picture for every slide.
 
+    Slides, tissue masks and overrides are those of `SlideInputs`.
+
     Raises
     ------
     InputError, OutputExistsError
         If nothing can be attempted: no slides, no such model or device, a folder in use.
     """
     settings, progress = settings or InferSettings(), progress or Quiet()
-    named = unique_slide_ids(slides)
+    inputs = SlideInputs(slides=slides, tissue_masks=tissue_masks, overrides=overrides, slide_mpp=settings.slide_mpp)
+    known = known_slides(out) if existing == "resume" else {}
+    run = RunSlides(inputs, hashed=settings.hash_slide_ids, known=known)
+    checkpoint, model, where = load_for_slides(settings, device)
+    # The same model by another path is the same model.
+    values = {"command": "infer-slide", **settings.to_json(), "model": checkpoint.fingerprint()}
+    with locked(out):
+        claim(out, values, existing, may_change=("blend", "heatmap_mpp", "ngff", "slide_mpp"))
+        check_names(out, hashed=run.hashed)
+        write_slides(
+            out, run, lambda slide_id: existing != "overwrite" and finished_facts(out / slide_id, values) is not None
+        )
+        for note in run.notes:
+            progress.say(note)
+
+        def work(slide_id: str, path: Path | UPath) -> Status:
+            folder = out / slide_id
+            with (
+                run.hiding_names(slide_id),
+                open_slide(path, slide_mpp=run.slide_mpp(slide_id), slide_id=slide_id) as slide,
+            ):
+                mask = run.tissue_mask(slide_id)
+                if existing == "overwrite":
+                    clear(folder)
+                if (earlier := finished_facts(folder, values)) is not None:
+                    same_slide(slide_id, earlier["slide"], identify(slide, mask, hashed=run.hashed))
+                    return "skipped"
+                facts = _infer(slide, mask, checkpoint, model, folder, settings, where, batch_size, readers, progress)
+                write_json(folder / RUN_FILE, {"status": "done", "settings": values, **facts})
+            return "done"
+
+        with showing_time_left(work, len(run.slides), progress) as timed:
+            return run_cohort(run.paths(), timed, out=out, settings=values, progress=progress, hide_paths=run.hashed)
+
+
+def load_for_slides(settings: InferSettings, device: str) -> tuple[Checkpoint, WeakSegmenter, torch.device]:
+    """Return a model that is ready to be run over slides, and where.
+
+    Raises
+    ------
+    InputError
+        If there is no such model or device, the model cannot be run over slides, or a setting is out of range.
+    """
     where = pick_device(device)
     checkpoint = load_checkpoint(find_model(settings.model))
     model = checkpoint.build().on(where)
@@ -88,34 +129,12 @@ def infer_slide(
             "this model cannot be run over slides", got=checkpoint.config.name, remedy=model.refuses_slides
         )
     settings.check()
-    # The same model by another path is the same model.
-    values = {"command": "infer-slide", **asdict(settings), "model": checkpoint.fingerprint()}
-    with locked(out):
-        claim(out, values, existing, may_change=("blend", "heatmap_mpp", "ngff", "slide_mpp"))
-
-        def work(slide_id: str, path: Path) -> Status:
-            folder = out / slide_id
-            with open_slide(path, slide_mpp=settings.slide_mpp, slide_id=slide_id) as slide:
-                if existing == "overwrite":
-                    clear(folder)
-                earlier = read_json(folder / RUN_FILE) or {}
-                if earlier.get("status") == "done" and _same(earlier["settings"], values):
-                    same_slide(slide_id, earlier["slide"], slide.fingerprint())
-                    return "skipped"
-                facts = _infer(slide, checkpoint, model, folder, settings, where, batch_size, readers, progress)
-                write_json(folder / RUN_FILE, {"status": "done", "settings": values, **facts})
-            return "done"
-
-        return run_cohort(named, work, out=out, settings=values, progress=progress)
-
-
-def _same(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Say whether a finished slide has what is asked for; a --slide-mpp for others does not undo it."""
-    return {**before, "slide_mpp": None} == {**now, "slide_mpp": None}
+    return checkpoint, model, where
 
 
 def _infer(
     slide: Reader,
+    tissue_mask: Path | None,
     checkpoint: Checkpoint,
     model: WeakSegmenter,
     folder: Path,
@@ -129,19 +148,14 @@ def _infer(
     watch, name = Stopwatch(), slide.info.slide_id
     folder.mkdir(parents=True, exist_ok=True)
     with watch.stage("tissue"):
-        tissue = find_tissue(slide)
-    tile_px = checkpoint.config.slide.tile_px
-    grid = make_grid(
-        slide.info,
-        tissue,
-        mpp=checkpoint.config.slide.mpp,
-        tile_px=tile_px,
-        stride_px=overlap_to_stride(tile_px, settings.overlap),
-        min_tissue=settings.min_tissue,
+        plan = plan_tiles(slide, checkpoint.config.slide, settings, tissue_mask)
+    grid, facts = plan.grid, identify(slide, tissue_mask, hashed=settings.hash_slide_ids)
+    progress.say(
+        f"{name}: {len(grid)} tiles of {grid.describe_mpp(plan.requested)}{slide.info.mpp_note()}, on {device}"
     )
-    mpp = grid.describe_mpp(checkpoint.config.slide.mpp) + slide.info.mpp_note()
-    progress.say(f"{name}: {len(grid)} tiles of {mpp}, on {device}")
-    maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(checkpoint, grid, slide), tissue)
+    for warning in plan.warnings:
+        progress.say(f"{name}: WARNING: {warning}")
+    maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(checkpoint, grid, facts), plan.tissue)
     missing = sum(len(chunk) for chunk in maps.todo())
     with progress.track(name, len(grid), unit="tile", done=len(grid) - missing) as advance:
         run_tiles(
@@ -171,8 +185,8 @@ def _infer(
         )
     progress.say(_where_time_went(name, watch, missing))
     return {
-        "slide": slide.fingerprint(),
-        "mpp": {"requested": checkpoint.config.slide.mpp, "slide": grid.slide_mpp, "effective": grid.mpp},
+        "slide": facts,
+        "mpp": {"requested": plan.requested, "slide": grid.slide_mpp, "effective": grid.mpp},
         "tiles": len(grid),
         "tiles_run": missing,
         "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
@@ -183,14 +197,14 @@ def _infer(
     }
 
 
-def _map_spec(checkpoint: Checkpoint, grid: TileGrid, slide: Reader) -> MapSpec:
+def _map_spec(checkpoint: Checkpoint, grid: TileGrid, slide: dict[str, Any]) -> MapSpec:
     return MapSpec(
         downsample=map_downsample(grid.tile_px),
         class_names=checkpoint.config.data.classes,
         positive_class=checkpoint.config.data.positive,
         threshold=checkpoint.config.slide.threshold,
         model=checkpoint.fingerprint(),
-        slide=json.dumps(slide.fingerprint(), sort_keys=True),
+        slide=json.dumps(slide, sort_keys=True),
     )
 
 
