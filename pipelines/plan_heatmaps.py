@@ -30,7 +30,7 @@ _SAMPLE = 8
 _STITCH_S, _PICTURE_S, _PICTURE_BYTES = 0.005, 2.0, 2e6
 # Of a display pixel: channels that look like the tumour map, all levels over the lowest, coverage and labels.
 _ALIKE, _LEVELS, _FLAT_BYTES = 3, 1.5, 0.3
-_ROW_BYTES = 100
+_ROW_BYTES = 30
 
 
 class Expected(NamedTuple):
@@ -134,7 +134,7 @@ class _Trial:
         """Bytes of a tile in the tile maps and in the table, compressed as there."""
         _, masks, logits = self._outputs
         packed = len(numcodecs.Zstd(level=0).encode(masks))
-        return packed / len(masks) + logits[0].nbytes + _ROW_BYTES
+        return packed / len(masks) + float(logits[0].nbytes) + _ROW_BYTES
 
     @cached_property
     def pixel_bytes(self) -> float:
@@ -144,7 +144,7 @@ class _Trial:
         posterior = softmax(logits)[:, data.classes.index(data.positive)]
         tumour = np.rint(255 * masks.astype(np.float32) * posterior[:, None, None, None]).astype(np.uint8)
         packed = len(numcodecs.Blosc(cname="lz4").encode(tumour))
-        return _ALIKE * _LEVELS * packed / tumour.size + _FLAT_BYTES
+        return _ALIKE * _LEVELS * packed / float(tumour.size) + _FLAT_BYTES
 
 
 def _expect(run: RunSlides, slide_id: str, settings: InferSettings, trial: _Trial, readers: int) -> Expected:
