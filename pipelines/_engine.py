@@ -1,6 +1,7 @@
 """The engine that a run over slides uses, settled once: by the user, by an earlier run, or by timing on real tiles."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,12 +10,11 @@ from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.engines._base import Engine, Pixels
 from wsi_maxmin.engines._choice import AUTO, Choice, choose, open_engine
 from wsi_maxmin.errors import WsiMaxminError
-from wsi_maxmin.grids import overlap_to_stride
+from wsi_maxmin.pipelines._tile_plan import TileSettings, plan_tiles
 from wsi_maxmin.progress import Progress
-from wsi_maxmin.readers import Reader
+from wsi_maxmin.readers import open_slide
+from wsi_maxmin.slide_inputs import RunSlides
 from wsi_maxmin.tilemaps import map_downsample
-from wsi_maxmin.tiling import make_grid
-from wsi_maxmin.tissue import find_tissue
 
 BATCH = {"cuda": 32}
 """Tiles a batch where the user leaves it open; elsewhere `BATCH_ELSEWHERE`."""
@@ -23,14 +23,26 @@ BATCH_ELSEWHERE = 8
 _TILES = 4
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings(TileSettings):
+    """What runs the model; for the tiles see `TileSettings`.
+
+    Attributes
+    ----------
+    engine, precision : str
+        What the model is run by, and in which number format; ``auto`` takes what is fastest here with the same maps.
+    """
+
+    engine: str = AUTO
+    precision: str = AUTO
+
+
 def settle(
     checkpoint: Checkpoint,
-    slides: Sequence[Callable[[], Reader]],
+    run: RunSlides,
+    settings: EngineSettings,
     *,
     device: torch.device,
-    engine: str,
-    precision: str,
-    overlap: float,
     earlier: Mapping[str, Any],
     progress: Progress,
 ) -> Choice:
@@ -39,13 +51,10 @@ def settle(
     Parameters
     ----------
     checkpoint : Checkpoint
-    slides : sequence of callable
-        Open the slides of the run; tiles of the first that has some are used.
+    run : RunSlides
+        Tiles of its first slide that has some are used.
+    settings : EngineSettings
     device : torch.device
-    engine, precision : str
-        A name, or ``auto``.
-    overlap : float
-        Of tiles.
     earlier : mapping
         Settings of the run that is continued; empty for a new one.
     progress : Progress
@@ -55,18 +64,19 @@ def settle(
     InputError, MissingExtraError
         If there is no such engine here.
     """
-    engine = earlier.get("engine", engine) if engine == AUTO else engine
-    precision = earlier.get("precision", precision) if precision == AUTO else precision
-    downsample = map_downsample(checkpoint.config.slide.tile_px)
-    tiles, count = _tiles(checkpoint, slides, overlap) if AUTO in (engine, precision) else ([], 0)
+    engine, precision = (
+        earlier.get(name, AUTO) if asked == AUTO else asked
+        for name, asked in (("engine", settings.engine), ("precision", settings.precision))
+    )
+    tiles, count = _tiles(checkpoint, run, settings) if AUTO in (engine, precision) else ([], 0)
     choice = choose(
         checkpoint,
         device=device,
         engine=engine,
         precision=precision,
-        downsample=downsample,
+        downsample=map_downsample(checkpoint.config.slide.tile_px),
         tiles=tiles,
-        expected_tiles=count * len(slides),
+        expected_tiles=count * len(run.slides),
     )
     if choice.why:
         progress.say(f"engine: {choice.engine}, {choice.precision} ({choice.why})")
@@ -89,16 +99,12 @@ def batch_size_for(device: torch.device, given: int | None) -> int:
     return given or BATCH.get(device.type, BATCH_ELSEWHERE)
 
 
-def _tiles(checkpoint: Checkpoint, slides: Sequence[Callable[[], Reader]], overlap: float) -> tuple[list[Pixels], int]:
+def _tiles(checkpoint: Checkpoint, run: RunSlides, settings: EngineSettings) -> tuple[list[Pixels], int]:
     """Read a few tiles, spread over the tissue of the first slide that has some; return them and how many it has."""
-    config = checkpoint.config.slide
-    stride_px = overlap_to_stride(config.tile_px, overlap)
-    for open_it in slides:
+    for slide_id, path in run.paths().items():
         try:
-            with open_it() as slide:
-                grid = make_grid(
-                    slide.info, find_tissue(slide), mpp=config.mpp, tile_px=config.tile_px, stride_px=stride_px
-                )
+            with open_slide(path, slide_mpp=run.slide_mpp(slide_id), slide_id=slide_id) as slide:
+                grid = plan_tiles(slide, checkpoint.config.slide, settings, run.tissue_mask(slide_id)).grid
                 boxes = list(grid.boxes())
                 chosen = sorted({round(place * (len(boxes) - 1) / (_TILES - 1)) for place in range(_TILES)})
                 tiles = [slide.read(boxes[index], grid.tile_px, grid.tile_px) for index in chosen if boxes]

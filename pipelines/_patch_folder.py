@@ -1,8 +1,6 @@
-"""The folder that extract-patches writes: its parts, its list of slides, and the table made of the parts."""
+"""The folder that extract-patches writes: its parts, and the table made of them."""
 
 import contextlib
-import csv
-import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,16 +17,15 @@ from wsi_maxmin.patches import TABLE_NAME, TUMOUR, PatchTable, read_patch_table,
 from wsi_maxmin.progress import Progress
 from wsi_maxmin.quotas import QUOTA_FILE
 from wsi_maxmin.sinks.preview import PREVIEWS
-from wsi_maxmin.slide_ids import source_key
+from wsi_maxmin.slides_csv import SLIDES, read_slides
 from wsi_maxmin.splits import kfold
 
-PARTS, SLIDES = "parts", "slides.csv"
-_COLUMNS = ("slide_id", "path", "mpp", "name")
+PARTS = "parts"
 
 
 def clear(out: Path) -> None:
     """Remove the files and the folders of slides that earlier runs wrote, and nothing else."""
-    slides = {*_read_slides(out), *(path.stem for path in (out / PARTS).glob("*.parquet"))}
+    slides = {*read_slides(out), *(path.stem for path in (out / PARTS).glob("*.parquet"))}
     shutil.rmtree(out / PARTS, ignore_errors=True)
     for slide_id in slides:
         clear_slide(out, slide_id)
@@ -45,35 +42,6 @@ def clear_slide(out: Path, slide_id: str) -> None:
     """Remove what an interrupted run left of a slide."""
     for name in _image_folders():
         shutil.rmtree(out / name / slide_id, ignore_errors=True)
-
-
-def known_slides(out: Path) -> dict[str, str]:
-    """Return the plain names and paths of the slides of earlier runs."""
-    return {row["name"]: row["path"] for row in _read_slides(out).values()}
-
-
-def write_slides(out: Path, maker: JobMaker) -> None:
-    """Write which file each slide is; with hashed names this is the one file that tells."""
-    rows = _read_slides(out)
-    for slide_id in maker.found():
-        slide = maker.slides[slide_id]
-        mpp = maker.slide_mpp(slide_id)
-        given = "" if mpp is None else repr(mpp)
-        # What is done was done with the µm per pixel that were given then.
-        is_done = slide_id in rows and (out / PARTS / f"{slide_id}.parquet").is_file()
-        rows[slide_id] = {
-            "slide_id": slide_id,
-            "path": source_key(slide.path),
-            "mpp": rows[slide_id]["mpp"] if is_done else given,
-            "name": maker.plain_name(slide_id),
-        }
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows[slide_id] for slide_id in sorted(rows))
-    partial = out / f".{SLIDES}.partial"
-    partial.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
-    partial.replace(out / SLIDES)
 
 
 def gather(
@@ -133,11 +101,3 @@ def _keep_edits(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
 
 def _image_folders() -> list[str]:
     return [folder for name in stores.plugins.names() for folder in stores.plugins.load(name).FOLDERS]
-
-
-def _read_slides(out: Path) -> dict[str, dict[str, str]]:
-    path = out / SLIDES
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return {row["slide_id"]: row for row in csv.DictReader(file)}

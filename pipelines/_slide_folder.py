@@ -1,6 +1,7 @@
 """What lies in the folder of one slide, and the maps of it that are stitched from its tile maps."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,30 @@ def slide_result(out: Path, slide_id: str) -> SlideResult:
     if facts is None or facts.get("status") != "done":
         raise InputError(f"{slide_id} has no finished result", got=out / slide_id, remedy="see run.json")
     return SlideResult(folder=out / slide_id, facts=facts)
+
+
+def finished_facts(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the facts of a slide that has what is asked for, else None; a --slide-mpp for others does not undo it."""
+    facts = read_json(folder / RUN_FILE) or {}
+    same = facts.get("status") == "done" and {**facts["settings"], "slide_mpp": None} == {**settings, "slide_mpp": None}
+    return facts if same else None
+
+
+def check_names(out: Path, *, hashed: bool) -> None:
+    """Check that a run calls slides as the earlier one in its folder did, of which results may stay.
+
+    Raises
+    ------
+    InputError
+        If only one of them hashes names.
+    """
+    before = (read_json(out / RUN_FILE) or {}).get("settings", {})
+    if before and bool(before.get("hash_slide_ids")) != hashed:
+        raise InputError(
+            f"{out} holds slides under their {'own names' if hashed else 'hashed names'}",
+            got="--hash-slide-ids" if hashed else "no --hash-slide-ids",
+            remedy="use another folder",
+        )
 
 
 def clear(folder: Path) -> None:

@@ -14,18 +14,12 @@ from wsi_maxmin.cutting import ask_tumour, cut_chunk, describe, in_chunks, plan_
 from wsi_maxmin.extract_inputs import ExtractInputs, JobMaker
 from wsi_maxmin.extraction import ExtractSettings, Plan, SlideJob
 from wsi_maxmin.patches import PatchTable, make_rows, read_patch_table, write_patch_table
-from wsi_maxmin.pipelines._patch_folder import (
-    PARTS,
-    clear,
-    clear_slide,
-    gather,
-    known_slides,
-    write_slides,
-)
+from wsi_maxmin.pipelines._patch_folder import PARTS, clear, clear_slide, gather
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.quotas import Quotas
 from wsi_maxmin.runinfo import RUN_FILE, read_json, write_json
 from wsi_maxmin.sinks import preview
+from wsi_maxmin.slides_csv import known_slides, write_slides
 from wsi_maxmin.workers import Workers, usable_cores
 
 # Further meanings of groups and other µm per pixel mend slides that failed; splits are no more than columns.
@@ -84,7 +78,7 @@ def extract_patches(
             # Where none of the slides is there, what an earlier run made stays, and how it was made.
             values = earlier["settings"]
         (out / PARTS).mkdir(exist_ok=True)
-        write_slides(out, maker)
+        write_slides(out, maker, lambda slide_id: (out / PARTS / f"{slide_id}.parquet").is_file())
         for note in maker.notes:
             progress.say(note)
         run = _Run(maker, settings, out, pool, progress, quota=quota)
@@ -98,6 +92,7 @@ def extract_patches(
                 parallel=count,
                 fresh=fresh,
                 stop=run.stop,
+                hide_paths=settings.hash_slide_ids,
             )
         finally:
             release()
@@ -139,21 +134,15 @@ class _Run:
 
     def in_order(self) -> dict[str, Path | UPath]:
         """Return the slides' paths: those with tumour first, where others wait for what they give."""
-        slides = self._maker.slides
-        order = dict.fromkeys((*self._tumour, *slides))
-        # A hashed name has no path beside it.
-        hashed = self._settings.hash_slide_ids
-        return {slide_id: Path(slide_id) if hashed else slides[slide_id].path for slide_id in order}
+        paths = self._maker.paths()
+        return {slide_id: paths[slide_id] for slide_id in dict.fromkeys((*self._tumour, *paths))}
 
     def attempt(self, slide_id: str, path: Path | UPath) -> Status:  # noqa: ARG002 - a cohort's form
         """Cut one slide, or find that it is done."""
         patches = 0
         try:
-            status, patches = self._slide(self._maker.job(slide_id))
-        except Exception as error:
-            if self._settings.hash_slide_ids:
-                raise self._maker.without_names(error, slide_id) from None
-            raise
+            with self._maker.hiding_names(slide_id):
+                status, patches = self._slide(self._maker.job(slide_id))
         finally:
             if self._quotas is not None:
                 self._quotas.report(slide_id, patches)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from wsi_maxmin import formats
 from wsi_maxmin.cutting import holds_tumour, open_job, plan_slide, release
-from wsi_maxmin.errors import WsiMaxminError
 from wsi_maxmin.extract_inputs import ExtractInputs, JobMaker
 from wsi_maxmin.extraction import ExtractSettings, Plan, SlideJob
+from wsi_maxmin.pipelines._dry_run import lines_and_sum, why_it_fails
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.protocols import plugins as protocols
 from wsi_maxmin.workers import Workers, usable_cores
@@ -43,20 +43,7 @@ class DryRun:
 
     def table(self) -> str:
         """Return a line a slide and their sum."""
-        width = max(len("together"), *(len(slide.slide_id) for slide in self.slides))
-        lines = [f"{'slide':{width}}  {'patches':>9}  {'disk':>9}  {'time':>8}"]
-        total = Expected(
-            "together",
-            sum(slide.patches for slide in self.slides),
-            sum(slide.disk_bytes for slide in self.slides),
-            sum(slide.seconds for slide in self.slides) / self.workers,
-            f"with {self.workers} workers",
-        )
-        for slide in (*self.slides, total):
-            size = f"{slide.disk_bytes / 1e6:,.0f} MB"
-            line = f"{slide.slide_id:{width}}  {slide.patches:>9,}  {size:>9}  {slide.seconds:>6,.0f} s  {slide.remark}"
-            lines.append(line.rstrip())
-        return "\n".join(lines)
+        return lines_and_sum(self.slides, "patches", f"with {self.workers} workers", at_once=self.workers)
 
 
 def plan_patches(
@@ -111,9 +98,7 @@ def _expect(maker: JobMaker, slide_id: str, settings: ExtractSettings) -> Expect
         planning = time.perf_counter() - start
         size, seconds = _sample(job, settings, plan)
     except Exception as error:
-        nameless = maker.without_names(error, slide_id) if settings.hash_slide_ids else error
-        kind = "" if isinstance(error, WsiMaxminError) else f"{type(error).__name__}: "
-        return Expected(slide_id, 0, 0.0, 0.0, f"fails: {kind}{nameless}", fails=True)
+        return Expected(slide_id, 0, 0.0, 0.0, why_it_fails(maker, slide_id, error), fails=True)
     count = len(plan.patches)
     return Expected(slide_id, count, count * size, planning + count * seconds, plan.note)
 

@@ -81,6 +81,18 @@ def test_the_log_keeps_the_traceback(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "raise failures[slide_id]" in caplog.text
 
 
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_hidden_paths_stand_in_no_outcome_no_file_and_no_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, parallel: int
+) -> None:
+    result = run(tmp_path, {"b": ZeroDivisionError("oops")}, parallel=parallel, hide_paths=True)
+    assert [outcome.path for outcome in result.outcomes] == ["", "", ""]
+    here = str(Path.cwd())
+    assert here not in (tmp_path / "run.json").read_text()
+    assert "b.tif" not in (tmp_path / "failures.log").read_text() + caplog.text
+    assert "b failed" in caplog.text
+
+
 def test_a_run_without_failures_is_done(tmp_path: Path) -> None:
     assert run(tmp_path, {}).exit_code == 0
     assert run_json(tmp_path)["status"] == "done"

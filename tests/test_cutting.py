@@ -15,7 +15,6 @@ from wsi_maxmin import stores
 from wsi_maxmin.cutting import (
     cut_chunk,
     describe,
-    digest,
     holds_tumour,
     in_chunks,
     open_job,
@@ -128,17 +127,6 @@ def test_a_slide_and_its_truth_are_told_from_others_without_times_or_paths(make_
     hashed = describe(job, replace(SMALL, hash_slide_ids=True))
     assert set(before) - set(hashed) == {"file"}
     assert "one" not in hashed.values()
-
-
-def test_a_digest_is_of_the_content_and_of_nothing_where_nothing_is(tmp_path: Path) -> None:
-    one, other = tmp_path / "one.xml", tmp_path / "other.xml"
-    one.write_text("a")
-    other.write_text("a")
-    assert digest(one) == digest(other) is not None
-    other.write_text("b")
-    assert digest(one) != digest(other)
-    assert digest(None) is None
-    assert digest(tmp_path / "gone.xml") is None
 
 
 def test_a_slide_stays_open_until_it_is_released(make_job: MakeJob) -> None:

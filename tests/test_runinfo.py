@@ -5,7 +5,7 @@ import time
 import pytest
 
 from wsi_maxmin._version import __version__
-from wsi_maxmin.runinfo import Stopwatch, environment, peak_memory_bytes, read_json, write_json
+from wsi_maxmin.runinfo import Stopwatch, digest, environment, peak_memory_bytes, read_json, write_json
 
 
 def test_stopwatch_adds_up_the_visits_to_a_stage_even_those_that_fail():
@@ -45,3 +45,14 @@ def test_json_that_is_absent_or_not_whole_reads_as_none(tmp_path, text):
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     assert read_json(tmp_path / "run.json") is None
+
+
+def test_a_digest_is_of_the_content_and_of_nothing_where_nothing_is(tmp_path):
+    one, other = tmp_path / "one.xml", tmp_path / "other.xml"
+    one.write_text("a")
+    other.write_text("a")
+    assert digest(one) == digest(other) is not None
+    other.write_text("b")
+    assert digest(one) != digest(other)
+    assert digest(None) is None
+    assert digest(tmp_path / "gone.xml") is None

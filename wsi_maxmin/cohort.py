@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +45,7 @@ class Outcome:
     ----------
     slide_id : str
     path : str
-        Absolute, or a URL without user and query.
+        Absolute, or a URL without user and query; empty where paths are hidden.
     status : {"done", "skipped", "failed"}
         ``skipped`` was done by an earlier run.
     why : str
@@ -98,6 +99,7 @@ def run_cohort(
     parallel: int = 1,
     fresh: bool = False,
     stop: Callable[[], None] | None = None,
+    hide_paths: bool = False,
 ) -> CohortResult:
     """Attempt every slide and keep ``run.json`` of the whole folder up to date after each.
 
@@ -121,6 +123,8 @@ def run_cohort(
         Forget the slides of earlier runs, because their results are gone.
     stop : callable, optional
         Called when several slides at once are interrupted: makes `work` end early, by an exception, on those begun.
+    hide_paths : bool
+        Keep no slide's path in outcomes and files.
 
     Raises
     ------
@@ -134,6 +138,7 @@ def run_cohort(
     same_command = before.get("settings", {}).get("command") == settings.get("command")
     earlier = _slides_of(before) if same_command and not fresh else {}
     outcomes: dict[str, Outcome] = {}
+    attempt = partial(_attempt, work=work, hide_path=hide_paths)
 
     def write(status: str) -> None:
         known = earlier | {slide_id: asdict(outcomes[slide_id]) for slide_id in slides if slide_id in outcomes}
@@ -158,9 +163,9 @@ def run_cohort(
     try:
         if parallel == 1:
             for slide_id, path in slides.items():
-                keep(*_attempt(slide_id, path, work))
+                keep(*attempt(slide_id, path))
         else:
-            _in_threads(slides, work, keep, parallel, stop)
+            _in_threads(slides, attempt, keep, parallel, stop)
         status = "failed" if any(outcome.status == "failed" for outcome in outcomes.values()) else "done"
     finally:
         write(status)
@@ -170,14 +175,14 @@ def run_cohort(
 
 def _in_threads(
     slides: Mapping[str, P],
-    work: Callable[[str, P], Status],
+    attempt: Callable[[str, P], tuple[Outcome, str]],
     keep: Callable[[Outcome, str], None],
     parallel: int,
     stop: Callable[[], None] | None,
 ) -> None:
     """Attempt several slides at once; keep each outcome in the calling thread as soon as it is there."""
     with ThreadPoolExecutor(parallel) as pool:
-        open_ones = {pool.submit(_attempt, slide_id, path, work) for slide_id, path in slides.items()}
+        open_ones = {pool.submit(attempt, slide_id, path) for slide_id, path in slides.items()}
         try:
             for future in as_completed(set(open_ones)):
                 open_ones.remove(future)
@@ -204,15 +209,15 @@ def _slides_of(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {slide["slide_id"]: slide for slide in whole}
 
 
-def _attempt(slide_id: str, path: P, work: Callable[[str, P], Status]) -> tuple[Outcome, str]:
+def _attempt(slide_id: str, path: P, *, work: Callable[[str, P], Status], hide_path: bool) -> tuple[Outcome, str]:
     """Do one slide; return its outcome and the traceback of its failure."""
     start = time.perf_counter()
-    where, trace = source_key(path), ""
+    where, trace = "" if hide_path else source_key(path), ""
     try:
         status, why, bad_input = work(slide_id, path), "", False
     except Exception as error:
         trace = traceback.format_exc()
-        _log.error("%s failed\n%s", where, trace)
+        _log.error("%s failed\n%s", where or slide_id, trace)
         bad_input = isinstance(error, WsiMaxminError)
         status, why = "failed", str(error) if bad_input else f"{type(error).__name__}: {error}"
     seconds = round(time.perf_counter() - start, 2)

@@ -1,6 +1,5 @@
 """What a worker does for one slide: plan its patches, cut a chunk of them. It opens the files itself."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -21,6 +20,7 @@ from wsi_maxmin.formats.png import encode_mask
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.labels import NORMAL, TUMOUR, UNLABELLED, label_of
 from wsi_maxmin.readers import Reader, open_slide
+from wsi_maxmin.runinfo import digest
 from wsi_maxmin.stores import Store
 
 Groups = tuple[tuple[str, Role], ...]
@@ -82,16 +82,6 @@ def ask_tumour(job: SlideJob, settings: ExtractSettings) -> tuple[str, bool | Ex
         return job.slide_id, holds_tumour(job, settings)
     except Exception as error:
         return job.slide_id, error
-
-
-def digest(path: Path | None) -> str | None:
-    """Return what tells one version of a file from another, without its time; None without a file."""
-    if path is None or not path.is_file():
-        return None
-    if path.suffix.lower() in MASK_SUFFIXES:
-        # A mask is as large as a slide: its size tells enough.
-        return f"{path.stat().st_size} bytes"
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def in_chunks(plan: Plan, settings: ExtractSettings) -> list[tuple[Planned, ...]]:

@@ -1,5 +1,6 @@
 """What a run was made with and where its time went: the facts of ``run.json``."""
 
+import hashlib
 import json
 import platform
 import resource
@@ -15,6 +16,7 @@ from typing import Any
 from wsi_maxmin._version import __version__
 
 RUN_FILE = "run.json"
+_LARGE = (".tif", ".tiff")
 _PACKAGES = (
     "numpy",
     "torch",
@@ -100,6 +102,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return values if isinstance(values, dict) else None
+
+
+def digest(path: Path | None) -> str | None:
+    """Return what tells one version of a file from another, without its time; None without a file."""
+    if path is None or not path.is_file():
+        return None
+    if path.suffix.lower() in _LARGE:
+        # A mask may be as large as a slide: its size tells enough.
+        return f"{path.stat().st_size} bytes"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _commit() -> str | None:

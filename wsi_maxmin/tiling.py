@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from wsi_maxmin._strips import strips
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.geometry import SlideInfo, TissueMask, effective_mpp
+from wsi_maxmin.geometry import Box, SlideInfo, TissueMask, effective_mpp
 from wsi_maxmin.grids import TileGrid, grid_shape
 
 FloatArray = npt.NDArray[np.float64]
@@ -79,6 +79,19 @@ def lay_grid(
     fractions = tissue_fractions(grid, tissue)
     enough = (fractions >= min_tissue) & (fractions > 0)
     return replace(grid, keep=np.argwhere(enough).astype(np.int32)), fractions[enough]
+
+
+def touching(grid: TileGrid, region: Box) -> TileGrid:
+    """Return the grid with only those of its tiles of which some part lies in a region.
+
+    So inside the region a map blended from these tiles is that of all tiles.
+    """
+    rows, columns = grid.shape
+    y_spans = [grid.box(row, 0) for row in range(rows)]
+    x_spans = [grid.box(0, column) for column in range(columns)]
+    in_rows = np.array([box.y < region.bottom and box.bottom > region.y for box in y_spans])
+    in_columns = np.array([box.x < region.right and box.right > region.x for box in x_spans])
+    return replace(grid, keep=grid.keep[in_rows[grid.keep[:, 0]] & in_columns[grid.keep[:, 1]]])
 
 
 def tissue_fractions(grid: TileGrid, tissue: TissueMask) -> FloatArray:

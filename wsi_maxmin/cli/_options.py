@@ -30,6 +30,37 @@ slide_mpp_option = click.option(
 )
 
 
+sources_argument = click.argument("slides", nargs=-1, required=True, metavar="SLIDES...")
+
+
+def _region(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
+    if value is None:
+        return None
+    from wsi_maxmin.geometry import Box
+
+    try:
+        x, y, width, height = (int(part) for part in value.split(","))
+        return Box(x=x, y=y, width=width, height=height)
+    except ValueError:
+        raise click.BadParameter(f"got {value!r}; expected X,Y,WIDTH,HEIGHT in whole level-0 pixels") from None
+
+
+def region_option(which: str) -> Callable[[F], F]:
+    """Return ``--region``, given to the command as a Box; `which` says what of it is done."""
+    return click.option("--region", callback=_region, metavar="X,Y,W,H", help=f"{which}, level-0 pixels.")
+
+
+tissue_masks_option = click.option(
+    "--tissue-masks", type=EXISTING_PATH, help="Folder of <slide>.png or .tif, instead of finding tissue."
+)
+overrides_option = click.option(
+    "--overrides", type=EXISTING_PATH, help="CSV slide,mpp: µm per level-0 pixel of single slides."
+)
+hash_option = click.option(
+    "--hash-slide-ids", is_flag=True, help="Name slides by a hash; slides.csv alone has the names."
+)
+
+
 def existing_options(function: F) -> F:
     """Add ``--resume`` and ``--overwrite``, given to the command as ``existing``."""
 

@@ -6,7 +6,18 @@ from typing import Any
 import click
 
 from wsi_maxmin import formats, protocols, stores
-from wsi_maxmin.cli._options import EXISTING_PATH, existing_options, finish, how, out_option
+from wsi_maxmin.cli._options import (
+    EXISTING_PATH,
+    existing_options,
+    finish,
+    hash_option,
+    how,
+    out_option,
+    overrides_option,
+    region_option,
+    sources_argument,
+    tissue_masks_option,
+)
 from wsi_maxmin.geometry import MPP_LIMITS
 
 _ROLES = ("tumour", "exclude", "ignore")
@@ -21,18 +32,6 @@ def _groups(_context: click.Context, _parameter: click.Parameter, values: tuple[
     return tuple((name, role) for name, _, role in pairs)
 
 
-def _region(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
-    if value is None:
-        return None
-    from wsi_maxmin.geometry import Box
-
-    try:
-        x, y, width, height = (int(part) for part in value.split(","))
-        return Box(x=x, y=y, width=width, height=height)
-    except ValueError:
-        raise click.BadParameter(f"got {value!r}; expected X,Y,WIDTH,HEIGHT in whole level-0 pixels") from None
-
-
 def _partly(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
     from wsi_maxmin.extraction import CAMELYON16_PARTLY
 
@@ -45,7 +44,7 @@ def _partly(_context: click.Context, _parameter: click.Parameter, value: str) ->
 
 
 @click.command("extract-patches")
-@click.argument("slides", nargs=-1, required=True, metavar="SLIDES...")
+@sources_argument
 @out_option
 @click.option("--annotations", type=EXISTING_PATH, help="ASAP XML or QuPath GeoJSON, or a folder of <slide>.xml.")
 @click.option("--masks", type=EXISTING_PATH, help="Mask TIFF instead, or a folder of <slide>_mask.tif.")
@@ -73,8 +72,8 @@ def _partly(_context: click.Context, _parameter: click.Parameter, value: str) ->
     metavar="camelyon16|none|FILE",
     help="Slides on which no outline does not mean no tumour.",
 )
-@click.option("--tissue-masks", type=EXISTING_PATH, help="Folder of <slide>.png or .tif, instead of finding tissue.")
-@click.option("--region", callback=_region, metavar="X,Y,W,H", help="Only patches inside, level-0 pixels.")
+@tissue_masks_option
+@region_option("Only patches inside")
 @click.option(
     "--protocol",
     default="grid",
@@ -124,8 +123,8 @@ def _partly(_context: click.Context, _parameter: click.Parameter, value: str) ->
     metavar="X",
     help="µm per level-0 pixel, for slides that do not say.",
 )
-@click.option("--overrides", type=EXISTING_PATH, help="CSV slide,mpp: µm per level-0 pixel of single slides.")
-@click.option("--hash-slide-ids", is_flag=True, help="Name slides by a hash; slides.csv alone has the names.")
+@overrides_option
+@hash_option
 @click.option("--preview/--no-preview", default=True, show_default=True, help="A picture a slide.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes [default: one a core].")
 @click.option("--dry-run", is_flag=True, help="Only say how many patches, how much disk and how long.")

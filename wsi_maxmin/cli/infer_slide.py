@@ -9,13 +9,18 @@ from wsi_maxmin.cli._options import (
     device_option,
     existing_options,
     finish,
+    hash_option,
     how,
     map_options,
     out_option,
+    overrides_option,
+    region_option,
     slide_mpp_option,
-    slides_argument,
+    sources_argument,
+    tissue_masks_option,
 )
 from wsi_maxmin.engines import plugins as engines
+from wsi_maxmin.geometry import MPP_LIMITS
 
 
 def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str) -> int | None:
@@ -27,7 +32,7 @@ def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str
 
 
 @click.command("infer-slide")
-@slides_argument
+@sources_argument
 @out_option
 @click.option("--model", default="camelyon16-demo", show_default=True, help="A bundled name, a run folder or a file.")
 @click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 0.95), help="Of tiles.")
@@ -63,31 +68,65 @@ def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str
     help="Number format; auto takes half the bits only where the maps stay the same.",
 )
 @device_option
+@click.option("--mpp", type=click.FloatRange(*MPP_LIMITS), metavar="X", help="µm per pixel of tiles [the model's].")
+@click.option(
+    "--level", type=click.IntRange(0), metavar="N", help="Tiles at this level's µm per pixel instead; 0: full."
+)
+@region_option("Only tiles that touch this rectangle")
+@tissue_masks_option
 @slide_mpp_option
+@overrides_option
+@hash_option
+@click.option("--dry-run", is_flag=True, help="Only say how many tiles, how much disk and how long.")
 @existing_options
 def command(
-    slides: tuple[Path, ...],
+    slides: tuple[str, ...],
     out: Path,
+    tissue_masks: Path | None,
+    overrides: Path | None,
     batch_size: int | None,
     readers: int,
     device: str,
     existing: str | None,
-    **settings: Any,
+    dry_run: bool,
+    **options: Any,
 ) -> None:
-    """Map the tumour of every SLIDE: --out/<slide>/heatmap.ome.zarr and overview.png.
+    """Map the tumour of all SLIDES: --out/<slide>/heatmap.ome.zarr and overview.png.
 
-    Every slide is attempted; the exit code is 1 if some failed.
+    SLIDES are files, folders, URLs or CSV lists (slide[,slide_id][,patient_id][,mpp]). Every slide is attempted; the
+    exit code is 1 if some failed.
 
+    \b
     Example: wsi-maxmin infer-slide tumor_001.tif --out heatmaps
-    """
+    Cohort:  wsi-maxmin infer-slide slides/ --out heatmaps --dry-run
+    """  # noqa: D301
     from wsi_maxmin.cli._progress import make_progress
     from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide
+    from wsi_maxmin.pipelines.plan_heatmaps import plan_heatmaps
 
+    if options["level"] is not None and options["mpp"] is not None:
+        raise click.UsageError("--level and --mpp exclude each other; give one")
+    settings = InferSettings(**options)
+    if dry_run:
+        dry = plan_heatmaps(
+            slides,
+            settings=settings,
+            tissue_masks=tissue_masks,
+            overrides=overrides,
+            device=device,
+            batch_size=batch_size,
+            readers=readers,
+            progress=make_progress(),
+        )
+        click.echo(dry.table())
+        click.get_current_context().exit(int(dry.failed))
     finish(
         infer_slide(
             slides,
             out,
-            settings=InferSettings(**settings),
+            settings=settings,
+            tissue_masks=tissue_masks,
+            overrides=overrides,
             device=device,
             batch_size=batch_size,
             readers=readers,

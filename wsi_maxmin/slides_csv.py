@@ -1,0 +1,57 @@
+"""``slides.csv``: which file each slide of a folder of results is. Names last through it from one run to the next."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from wsi_maxmin.slide_ids import source_key
+from wsi_maxmin.slide_inputs import RunSlides
+
+SLIDES = "slides.csv"
+_COLUMNS = ("slide_id", "path", "mpp", "name")
+
+
+def known_slides(out: Path) -> dict[str, str]:
+    """Return the plain names and paths of the slides of earlier runs."""
+    return {row["name"]: row["path"] for row in read_slides(out).values()}
+
+
+def read_slides(out: Path) -> dict[str, dict[str, str]]:
+    """Return the rows by slide_id; none where there is no such file."""
+    path = out / SLIDES
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return {row["slide_id"]: row for row in csv.DictReader(file)}
+
+
+def write_slides(out: Path, run: RunSlides, is_done: Callable[[str], bool]) -> None:
+    """Write which file each slide is; with hashed names this is the one file that tells.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the run; rows of its earlier runs stay.
+    run : RunSlides
+        Slides that are not there are left out.
+    is_done : callable
+        Says whether a slide has its result already: that was made with the µm per pixel that were given then.
+    """
+    rows = read_slides(out)
+    for slide_id in run.found():
+        mpp = run.slide_mpp(slide_id)
+        given = "" if mpp is None else repr(mpp)
+        rows[slide_id] = {
+            "slide_id": slide_id,
+            "path": source_key(run.slides[slide_id].path),
+            "mpp": rows[slide_id]["mpp"] if slide_id in rows and is_done(slide_id) else given,
+            "name": run.plain_name(slide_id),
+        }
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows[slide_id] for slide_id in sorted(rows))
+    partial = out / f".{SLIDES}.partial"
+    partial.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
+    partial.replace(out / SLIDES)
