@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -128,9 +129,17 @@ def test_a_slide_that_comes_later_does_not_rename_the_first(
     assert set(listed(out)) == {"one", "right_one"}
 
 
-def test_an_url_is_a_slide(make: MakeSlide, tmp_path: Path, settings: InferSettings) -> None:
-    result = infer([make("one").as_uri()], tmp_path / "out", settings)
-    assert statuses(result) == {"one": "done"}
+def test_a_slide_behind_a_url_gets_the_map_of_the_same_file(
+    make: MakeSlide, tmp_path: Path, settings: InferSettings, tiny_model: Path
+) -> None:
+    one, url = make("one", mpp=None), "memory://cohort/one.tif"
+    fsspec.filesystem("memory").pipe("/cohort/one.tif", one.read_bytes())
+    options = ["--out", tmp_path / "url", "--model", tiny_model, "--device", "cpu", "--overlap", 0, "--slide-mpp", 0.25]
+    result = CliRunner().invoke(group, ["infer-slide", url, *map(str, options)])
+    assert result.exit_code == 0, result.output
+    infer([one], tmp_path / "file", replace(settings, slide_mpp=0.25))
+    np.testing.assert_array_equal(channels(tmp_path / "url", "one"), channels(tmp_path / "file", "one"))
+    assert listed(tmp_path / "url")["one"]["path"] == url
 
 
 def test_a_run_of_an_earlier_version_is_resumed(make: MakeSlide, tmp_path: Path, settings: InferSettings) -> None:
