@@ -42,7 +42,11 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -n "$data" ] && [ -n "$out$pack" ] || { echo "--data and one of --out and --pack are needed" >&2; usage >&2; exit 2; }
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || { echo "--jobs: got $jobs; expected a whole number from 1" >&2; exit 2; }
 [ -f "$plan" ] || { echo "no such plan: $plan" >&2; exit 2; }
+for row in $rows; do
+  grep -q "^$row[[:space:]]" "$plan" || { echo "no such run in $plan: $row" >&2; exit 2; }
+done
 python=${PYTHON:-python}
 
 if [ -n "$pack" ]; then
@@ -83,8 +87,8 @@ for seed in $seeds; do
   while read -r name config changes; do
     [[ -z $name || $name == \#* ]] && continue
     [ -z "$rows" ] || [[ " $rows " == *" $name "* ]] || continue
-    is_over && { echo "out of time: run the same command again"; break 2; }
     [ "$running" -lt "$jobs" ] || reap
+    is_over && { echo "out of time: run the same command again"; break 2; }
     # shellcheck disable=SC2086  # the changes are words
     if [ "$jobs" -gt 1 ]; then
       run "$name" "$config" "$seed" $changes </dev/null >"$out/$name-s$seed.log" 2>&1 &

@@ -76,6 +76,9 @@ def test_the_positive_class_must_be_one_of_at_least_two(values):
         ("model.params.sigma=0.2", {"model": {"params": {"sigma": 0.2}}}),
         ("data.exclude_groups=[a, b]", {"data": {"exclude_groups": ["a", "b"]}}),
         ("notes=x=y", {"notes": "x=y"}),
+        ("model.params.background_weight=1e-3", {"model": {"params": {"background_weight": 0.001}}}),
+        ("training.learning_rate=2.5E-4", {"training": {"learning_rate": 0.00025}}),
+        ("name=e-3", {"name": "e-3"}),
         ("data.valid=null", {"data": {"valid": None}}),
     ],
 )
@@ -169,6 +172,9 @@ def test_the_notes_of_every_file_are_kept(tmp_path):
         ("datset=glas", r"datset: unknown key; did you mean 'data'\?"),
         ("data.unmasked_is_backgroud=true", r"unknown key; did you mean 'unmasked_is_background'\?"),
         ("data.unmasked_is_background=perhaps", r"data\.unmasked_is_background: got 'perhaps'; expected: .*boolean"),
+        ("training.momentum=1", r"training\.momentum: got 1; expected: .*less than 1"),
+        ("model.pixel_std=[0, 0, 0]", r"model\.pixel_std.*: got 0; expected: .*greater than 0"),
+        ("data.classes=[benign, malignant, malignant]", r"a class is named twice"),
         ("model.encoder.wieghts=none", r"model\.encoder\.wieghts: unknown key; did you mean 'weights'\?"),
     ],
 )

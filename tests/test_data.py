@@ -248,6 +248,13 @@ def test_images_that_are_kept_are_the_same_and_not_read_again(tmp_path, limit, k
             dataset[kept]
 
 
+def test_nothing_is_read_to_keep_nothing(tmp_path):
+    samples = three_samples(tmp_path)
+    for sample in samples:
+        sample.image.unlink()
+    SampleDataset(samples).keep(0, Quiet())
+
+
 def test_augmentation_leaves_what_is_kept_as_it_is(tmp_path):
     samples = three_samples(tmp_path)
     fresh, kept = (SampleDataset(samples, augment=AugmentConfig(crop_px=10)) for _ in range(2))

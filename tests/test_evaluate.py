@@ -392,6 +392,7 @@ def test_the_command_prints_scores_and_says_where_the_best_threshold_was_chosen(
     assert "best_threshold      threshold 0.50, " in result.output
     assert ", chosen_on valid" in result.output
     out = tmp_path / "out"
+    assert CliRunner().invoke(group, [*options, "--pictures", "none"]).exit_code == 0
     assert CliRunner().invoke(group, [*options, "--out", str(out), "--pictures", "none"]).exit_code == 0
     assert sorted(path.name for path in out.iterdir()) == ["images.csv", "scores.json", "thresholds.csv"]
 
@@ -400,6 +401,7 @@ def test_the_command_prints_scores_and_says_where_the_best_threshold_was_chosen(
     ("options", "expected"),
     [
         (["--pictures", "3"], "--pictures needs --out"),
+        (["--pictures", "all"], "--pictures needs --out"),
         (["--pictures", "some", "--out", "o"], "expected a number, all or none"),
         (["--threshold", "1.2"], "0<=x<=1"),
         (["--label-source", "both"], "'predicted', 'true'"),

@@ -94,6 +94,8 @@ def test_without_time_nothing_begins(fake: Path) -> None:
 
 def test_bad_usage_is_said_with_the_usage(fake: Path) -> None:
     assert backlog(fake, "--speed", "9", code=2) == []
+    assert backlog(fake, "--jobs", "0", code=2) == []
+    assert backlog(fake, "--rows", "cam-avg nope", code=2) == []
     done = subprocess.run([str(BACKLOG), "--out", "x"], capture_output=True, text=True, check=False)
     assert (done.returncode, "--data and one of" in done.stderr) == (2, True)
     help_text = subprocess.run([str(BACKLOG), "--help"], capture_output=True, text=True, check=True).stdout

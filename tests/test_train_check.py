@@ -36,7 +36,7 @@ def check(train, valid=None, *, masks=False, **values):
     heard = Heard()
     config = RunConfig.model_validate(merge(make_config().model_dump(), values))
     check_samples(train, train if valid is None else valid, config, masks=masks, progress=heard)
-    return heard.lines
+    return [line for line in heard.lines if "training images too" not in line]
 
 
 def test_good_samples_pass_without_a_word_and_their_masks_unseen(samples):
@@ -125,6 +125,14 @@ def test_a_slide_that_does_not_open_is_found_by_its_first_patch(tissue_slide, tm
     broken.write_bytes(tissue_slide.read_bytes()[:3000])
     with pytest.raises(InputError, match=r"1 of 8 samples cannot be used; got .*broken\.tif"):
         check(patches(broken))
+
+
+def test_images_of_both_training_and_validation_are_said(samples):
+    for valid, said in ((samples[4:], 0), (samples[3:], 1), (samples, 4)):
+        heard = Heard()
+        check_samples(samples[:4], valid, make_config(), masks=False, progress=heard)
+        warning = f"WARNING: {said} of {len(valid)} validation images are training images too, such as "
+        assert [line.startswith(warning) for line in heard.lines] == [True] * bool(said)
 
 
 def test_a_class_that_training_never_sees_is_an_error(samples):

@@ -147,6 +147,34 @@ def run(tmp_path, labelled_folder):
     return start
 
 
+def without_images(root, folder, config, ranks, device):
+    """Train while the images disappear after the first epoch."""
+    samples = read_samples(root, LISTS, "train", seed=0)
+    average = Ranks.average_buffers
+
+    def remove(self, model):
+        average(self, model)
+        if self.first:
+            for sample in samples:
+                sample.image.unlink(missing_ok=True)
+
+    Ranks.average_buffers = remove
+    try:
+        return train(config, samples, samples, folder, device=device, ranks=ranks)
+    finally:
+        Ranks.average_buffers = average
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere loader processes are not forked")
+def test_loader_processes_of_every_rank_share_what_it_keeps(tmp_path, labelled_folder):
+    config = make_config(epochs=2, workers=1)
+    work = partial(without_images, labelled_folder, tmp_path, config)
+    ranks, device = plan_ranks(2, "cpu")
+    with join_ranks(ranks, device, work):
+        assert work(ranks, device).done == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(3, 1), (1, 2)])
 def test_two_processes_learn_what_one_learns_with_twice_the_batch(run, batch_size, accumulate):

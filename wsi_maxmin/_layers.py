@@ -1,6 +1,7 @@
 """YAML files laid over each other: names of bundled configs, the files beneath a config, ``--set key.sub=value``."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,10 @@ def find_config(name_or_path: str, *, near: Path | None = None) -> Path:
     )
 
 
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+"""A number as people write it, which YAML takes for text if it has no point."""
+
+
 def parse_override(text: str) -> dict[str, Any]:
     """Turn ``key.sub=value`` into ``{"key": {"sub": value}}``; the value is read as YAML.
 
@@ -76,7 +81,7 @@ def parse_override(text: str) -> dict[str, Any]:
     if not equals or not key or not all(key.split(".")):
         raise InputError("--set cannot be read", got=repr(text), expected="key.sub=value, such as training.epochs=5")
     try:
-        value: Any = yaml.safe_load(raw)
+        value: Any = float(raw) if _EXPONENT.fullmatch(raw) else yaml.safe_load(raw)
     except yaml.YAMLError as error:
         raise InputError("--set cannot be read", got=repr(text), expected=f"a YAML value ({error})") from None
     for part in reversed(key.split(".")):

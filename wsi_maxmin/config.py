@@ -49,6 +49,8 @@ class DataConfig(Strict):
     def _positive_is_a_class(self) -> "DataConfig":
         if len(self.classes) < 2 or self.positive not in self.classes:
             raise ValueError(f"positive {self.positive!r} and at least one other class must be in {self.classes}")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"a class is named twice in {self.classes}")
         return self
 
 
@@ -82,7 +84,7 @@ class ModelConfig(Strict):
     name: str = Field("maxmin", description="a module of wsi_maxmin.models")
     encoder: EncoderConfig = EncoderConfig()
     pixel_mean: tuple[float, float, float] | None = Field(None, description="null: the encoder's own")
-    pixel_std: tuple[float, float, float] | None = None
+    pixel_std: tuple[Positive, Positive, Positive] | None = None
     params: dict[str, Any] = Field(default_factory=dict, description="checked by the method's own Params")
 
 
@@ -97,7 +99,7 @@ class TrainingConfig(Strict):
     decay: Positive = Field(0.9, description="the learning rate is multiplied by it every decay_every epochs")
     decay_every: int = Field(10, gt=0)
     learning_rate_floor: float = Field(1e-7, ge=0)
-    momentum: Fraction = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: float = Field(1e-4, ge=0)
     balance_classes: bool = Field(False, description="draw every class equally often, with replacement")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
@@ -117,7 +119,7 @@ class SlideConfig(Strict):
 
     mpp: Annotated[float, Field(ge=0.05, le=20)] | None = Field(None, description="µm per pixel of the samples")
     tile_px: int = Field(512, ge=32)
-    threshold: Fraction = Field(0.5, description="of the tumour map; labels, Dice and exports use it")
+    threshold: Fraction = Field(0.5, description="of the tumour map of slides: labels, pictures and exports use it")
 
 
 class TissueConfig(Strict):

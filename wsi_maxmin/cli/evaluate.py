@@ -55,7 +55,7 @@ def command(
     from wsi_maxmin.cli._progress import make_progress
     from wsi_maxmin.pipelines.evaluate import EvaluateSettings, evaluate_model
 
-    if pictures is not None and out is None:
+    if pictures not in (None, "none", "0") and out is None:
         raise click.UsageError("--pictures needs --out, a folder to draw them in")
     scores = evaluate_model(
         model,

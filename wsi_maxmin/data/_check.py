@@ -46,6 +46,7 @@ def check_samples(
         If a class is missing, an image (or mask) is missing or broken, or images cannot share a batch.
     """
     _check_classes(train, valid, config, progress)
+    _check_overlap(train, valid, progress)
     everything = [*train, *valid]
     if masks:
         _check_masks(everything)
@@ -79,6 +80,16 @@ def _check_classes(train: Sequence[Sample], valid: Sequence[Sample], config: Run
             )
         if missing:
             progress.say(f"no validation sample is {missing}: the choice of the best epoch knows nothing of it")
+
+
+def _check_overlap(train: Sequence[Sample], valid: Sequence[Sample], progress: Progress) -> None:
+    seen = {sample.image for sample in train}
+    both = [sample for sample in valid if sample.image in seen]
+    if both:
+        progress.say(
+            f"WARNING: {len(both)} of {len(valid)} validation images are training images too, such as {both[0].name}: "
+            "scores on them say nothing of others"
+        )
 
 
 def _check_masks(samples: Sequence[Sample]) -> None:

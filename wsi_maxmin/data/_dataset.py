@@ -1,5 +1,6 @@
 """Samples as tensors: read, resized, and augmented together with their mask."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -17,7 +18,6 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.progress import Progress
 
 _NOTHING = torch.empty(0)
-_READ_TOGETHER = 64
 
 _Resized = tuple[torch.Tensor, torch.Size]
 """An image as the network takes it, and its height and width before that."""
@@ -117,10 +117,14 @@ class SampleDataset(Dataset[Item]):
         InputError
             If an image cannot be read.
         """
+        if limit_bytes <= 0:
+            return
         wanted = [index for index, sample in enumerate(self.samples) if not isinstance(sample.image, SlidePart)]
         with ThreadPoolExecutor() as pool, progress.track("read", len(wanted), unit="image") as advance:
-            for start in range(0, len(wanted), _READ_TOGETHER):
-                some = wanted[start : start + _READ_TOGETHER]
+            # As many at a time as there are threads: what is read beyond the limit is read for nothing.
+            together = os.cpu_count() or 1
+            for start in range(0, len(wanted), together):
+                some = wanted[start : start + together]
                 for position, kept in zip(some, pool.map(self._read, some), strict=True):
                     limit_bytes -= kept[0].nbytes
                     if limit_bytes < 0:

@@ -1,6 +1,7 @@
 """Batches of samples, read by processes that stay from one epoch to the next."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,8 +10,23 @@ from torch.utils.data import DataLoader, Dataset
 
 from wsi_maxmin.data._dataset import Draw, Item, SampleDataset
 from wsi_maxmin.errors import WsiMaxminError
+from wsi_maxmin.progress import Progress
+
+_FORKS = sys.platform == "linux"
 
 Collate = Callable[[Sequence[Item]], Any]
+
+
+def keep_images(dataset: SampleDataset, *, workers: int, limit_mb: int, progress: Progress) -> None:
+    """Hold decoded images in memory, if the processes that load are going to share them.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be read.
+    """
+    if _FORKS or not workers:
+        dataset.keep(limit_mb * 2**20, progress)
 
 
 class Batches:
@@ -29,10 +45,13 @@ class Batches:
 
     def __init__(self, dataset: SampleDataset, *, workers: int, collate: Collate, pin: bool = False) -> None:
         self._order = _Order()
+        # Else a process that was itself spawned, as the second of several devices is, would spawn its loaders.
+        context = "fork" if workers and _FORKS else None
         self._loader: DataLoader[Any] = DataLoader(
             _Reading(dataset),
             batch_sampler=self._order,
             num_workers=workers,
+            multiprocessing_context=context,
             collate_fn=_Collating(collate),
             pin_memory=pin,
             persistent_workers=workers > 0,

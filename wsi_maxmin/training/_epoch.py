@@ -8,7 +8,7 @@ import torch
 from wsi_maxmin.data import Sample
 from wsi_maxmin.data._colour import jitter
 from wsi_maxmin.data._dataset import Draw, Item, SampleDataset, collate
-from wsi_maxmin.data._loader import Batches
+from wsi_maxmin.data._loader import Batches, keep_images
 from wsi_maxmin.losses import LossTerms
 from wsi_maxmin.progress import Advance, Progress
 from wsi_maxmin.training._order import Share, as_draws, deal, epoch_order
@@ -41,8 +41,8 @@ class Trainer:
             seed=config.seed,
             defer_colour=device.type != "cpu",
         )
-        dataset.keep(config.training.keep_mb * 2**20, progress)
         workers = config.training.workers
+        keep_images(dataset, workers=workers, limit_mb=config.training.keep_mb, progress=progress)
         self._batches = Batches(dataset, workers=workers, collate=collate, pin=device.type == "cuda")
 
     def run(self, epoch: int, progress: Progress) -> tuple[dict[str, float], int]:

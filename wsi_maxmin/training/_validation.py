@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from wsi_maxmin.data import Sample
 from wsi_maxmin.data._dataset import Draw, Item, SampleDataset, collate_by_size
-from wsi_maxmin.data._loader import Batches
+from wsi_maxmin.data._loader import Batches, keep_images
 from wsi_maxmin.metrics import dice
 from wsi_maxmin.progress import Progress
 from wsi_maxmin.training._state import Training
@@ -36,7 +36,7 @@ class Validator:
         self._training = training
         self._masks = training.model.SUPERVISION == "pixel"
         dataset = SampleDataset(samples, shorter_side_px=config.data.shorter_side_px, masks=self._masks)
-        dataset.keep(config.training.keep_mb * 2**20, progress)
+        keep_images(dataset, workers=config.training.workers, limit_mb=config.training.keep_mb, progress=progress)
         self._batches = Batches(
             dataset, workers=config.training.workers, collate=collate_by_size, pin=training.device.type == "cuda"
         )
