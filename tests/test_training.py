@@ -246,6 +246,32 @@ def test_time_without_end_stops_nothing():
     assert not _Limit(None).ends_before_the_next()
 
 
+def test_a_training_starts_from_another_model_s_weights_and_its_own_schedules(run):
+    first = run("first", make_config(epochs=2)).model
+    model = {"params": {"sigma": 0.3, "barrier_t": 7.0}}
+    config = RunConfig.model_validate(
+        merge(make_config(epochs=1, start_from=str(first), learning_rate=1e-12).model_dump(), {"model": model})
+    )
+    second = load_checkpoint(run("second", config).model).weights
+    before = load_checkpoint(first).weights
+    for name, value in second.items():
+        if name in ("sigma", "barrier_t"):
+            continue
+        if "running" not in name and "mask_norm" not in name and "num_batches" not in name:
+            torch.testing.assert_close(value, before[name])
+    assert second["sigma"] == pytest.approx(0.3)
+    assert second["barrier_t"] == pytest.approx(7.07)
+
+
+@pytest.mark.parametrize("change", [{"params": {"modalities": 2}}, {"name": "wildcat"}])
+def test_weights_of_another_kind_of_model_are_refused(run, change):
+    first = run("first", make_config(epochs=1)).model
+    base = make_config(epochs=1, start_from=str(first)).model_dump()
+    model = {**base["model"], "params": {}, **change}
+    with pytest.raises(InputError, match="of another method, encoder or number of classes"):
+        run("second", RunConfig.model_validate({**base, "model": model}))
+
+
 def test_a_method_without_parameters_has_nothing_to_train(run):
     config = RunConfig.model_validate({"model": {"name": "constant"}})
     with pytest.raises(InputError, match=r"constant has nothing to train; evaluate its config instead"):

@@ -91,6 +91,7 @@ class ModelConfig(Strict):
 class TrainingConfig(Strict):
     """SGD with Nesterov momentum and a stepped learning rate."""
 
+    start_from: str | None = Field(None, description="weights of another model of the same method and encoder")
     epochs: int = Field(80, gt=0)
     repeat: int = Field(1, gt=0, description="times that an epoch shows the training samples")
     batch_size: int = Field(4, gt=0, description="samples at once on each device")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wsi_maxmin.assets import find_model
 from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint, state_of
 from wsi_maxmin.config import RunConfig
 from wsi_maxmin.errors import InputError, OutputExistsError
@@ -147,10 +148,32 @@ def start(config: RunConfig, device: torch.device, ranks: Ranks, last: Path) -> 
 
 def _build(config: RunConfig) -> WeakSegmenter:
     data = config.data
-    model = build_model(config.model, len(data.classes), positive=data.classes.index(data.positive))
+    model = build_model(
+        config.model,
+        len(data.classes),
+        positive=data.classes.index(data.positive),
+        load_encoder_weights=config.training.start_from is None,
+    )
+    if config.training.start_from is not None:
+        _load_weights(model, config.training.start_from)
     if not any(value.requires_grad for value in model.parameters()):
         raise InputError(f"{config.model.name} has nothing to train", remedy="evaluate its config instead")
     return model
+
+
+def _load_weights(model: WeakSegmenter, source: str) -> None:
+    """Take another model's weights and statistics, but no pixel values or schedules: those are the config's own."""
+    weights = load_checkpoint(find_model(source)).weights
+    own = {name for name, _ in model.named_buffers(recurse=False)}
+    wanted = {name: value for name, value in model.state_dict().items() if name not in own}
+    wrong = [name for name, value in wanted.items() if name not in weights or weights[name].shape != value.shape]
+    if wrong or set(weights) - set(wanted) - own:
+        raise InputError(
+            "training.start_from is a model of another method, encoder or number of classes",
+            got=f"{source}, {len(wrong)} of {len(wanted)} tensors missing or of another shape",
+            remedy="name a model that was trained with this config's model section",
+        )
+    model.load_state_dict({name: weights[name].to(value.dtype) for name, value in wanted.items()}, strict=False)
 
 
 def _optimizer(model: nn.Module, config: RunConfig) -> torch.optim.SGD:
