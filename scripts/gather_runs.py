@@ -25,6 +25,8 @@ def gather(run: Path) -> dict[str, Any] | None:
     if not facts or not scores or facts["status"] != "done":
         return None
     settings = {key: value for key, value in facts["settings"].items() if key not in ("command", "notes", "summary")}
+    if start := settings.get("training", {}).get("start_from"):
+        settings["training"]["start_from"] = Path(start).name  # of the run, not where it lay
     return {
         "settings": settings,
         "epochs": len(facts["epochs"]),

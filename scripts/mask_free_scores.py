@@ -23,6 +23,7 @@ from wsi_maxmin.config import RunConfig
 from wsi_maxmin.data import read_samples
 from wsi_maxmin.data._dataset import Item, SampleDataset
 from wsi_maxmin.device import pick_device
+from wsi_maxmin.errors import WsiMaxminError
 from wsi_maxmin.models.maxmin import MaxMin
 from wsi_maxmin.training import BEST
 
@@ -88,7 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(("run", *COLUMNS))
     for run in options.runs:
-        columns = score_run(run, options.data, options.split, pick_device(options.device))
+        try:
+            columns = score_run(run, options.data, options.split, pick_device(options.device))
+        except (WsiMaxminError, TypeError) as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         table.writerow((run.name, *(f"{value:.4f}" for value in columns)))
         sys.stdout.flush()
 

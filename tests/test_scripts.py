@@ -188,7 +188,7 @@ def finished_run(folder: Path, status: str = "done") -> Path:
     epoch = {"epoch": 1, "train_seconds": 2.04, "valid_seconds": 1.0, "images_per_second": 3.0}
     facts = {
         "status": status,
-        "settings": {"command": "train", "name": "x", "seed": 0, "notes": "n"},
+        "settings": {"command": "train", "name": "x", "notes": "n", "training": {"start_from": "/this machine/b-s0"}},
         "environment": {"packages": {"torch": "2"}, "platform": "this machine"},
         "device": "cuda",
         "best_epoch": 1,
@@ -213,6 +213,7 @@ def test_finished_runs_are_gathered_beside_earlier_ones_and_without_the_machine(
     assert list(runs) == ["a-s0", "b-s1"]
     assert runs["b-s1"]["seconds"] == 6.1
     assert runs["b-s1"]["scores"] == {"error": 1.5, "f1_foreground": 70.0, "model": "x:0"}
+    assert runs["b-s1"]["settings"]["training"]["start_from"] == "b-s0"
     assert "this machine" not in (out / "runs.json").read_text()
     left_out = capsys.readouterr().err
     assert "b-s2" in left_out
@@ -275,5 +276,8 @@ def test_scores_without_masks_are_taken_from_a_run_by_its_own_split(tmp_path: Pa
     assert header == "run,foreground_loss,foreground_error,background_entropy,background_error,foreground_share"
     assert row.startswith("maxmin,")
     assert all(np.isfinite(float(value)) for value in row.split(",")[1:])
-    with pytest.raises(TypeError, match="is no Max-Min run: cam"):
-        module.main([str(tmp_path / "cam"), "--data", str(tmp_path), "--device", "cpu"])
+    module.main([str(tmp_path / "cam"), str(tmp_path / "no"), "--data", str(tmp_path), "--device", "cpu"])
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [header]
+    assert "is no Max-Min run: cam" in captured.err
+    assert "no such model" in captured.err
