@@ -75,10 +75,13 @@ run() {
 }
 
 mkdir -p "$out"
-if [ -n "$throughput" ] && [ ! -f "$out/throughput-train.txt" ]; then
-  "$python" "$here/../benchmarks/train.py" | tee "$out/.throughput-train.txt"
-  mv "$out/.throughput-train.txt" "$out/throughput-train.txt"
-fi
+for what in train engines; do
+  measured=$out/throughput-$what.txt
+  if [ -n "$throughput" ] && [ ! -f "$measured" ]; then
+    "$python" "$here/../benchmarks/$what.py" | tee "$measured.partial"
+    mv "$measured.partial" "$measured"
+  fi
+done
 
 failed=0 running=0
 # Count a run that has ended, as soon as there is one.

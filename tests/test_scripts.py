@@ -69,6 +69,7 @@ def test_every_row_is_trained_with_every_seed_and_scored_and_nothing_twice(fake:
     assert trained(first) == ["maxmin-sem-s0", "cam-avg-s0", "maxmin-sem-s1", "cam-avg-s1"]
     assert sum("evaluate" in call for call in first) == 4
     assert first[0].endswith("benchmarks/train.py")
+    assert first[1].endswith("benchmarks/engines.py")
     assert backlog(fake, "--rows", "maxmin-sem cam-avg", "--seeds", "0 1") == []
 
 
