@@ -95,6 +95,9 @@ def infer_slide(
         values |= {"engine": choice.engine, "precision": choice.precision}
         claim(out, values, existing, may_change=("blend", "heatmap_mpp", "ngff", "slide_mpp"))
         check_names(out, hashed=run.hashed)
+        if read_json(out / RUN_FILE) is None:
+            # From here on the folder is known for a run's, whatever happens.
+            write_json(out / RUN_FILE, {"status": "running", "settings": values})
         write_slides(
             out, run, lambda slide_id: existing != "overwrite" and finished_facts(out / slide_id, values) is not None
         )
