@@ -92,7 +92,7 @@ def _fetch(masks: Tensor, logits: Tensor) -> Pending:
 
 
 def fast(device: torch.device) -> tuple[str, ...]:
-    """Return the formats to choose from; on a CPU bf16 is for those who ask: torch does not say whether it is emulated."""
+    """Return the formats to choose from; on a CPU bf16 is for those who ask, since torch may emulate it."""
     half = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     return ("fp32", "bf16") if half else ("fp32",)
 
