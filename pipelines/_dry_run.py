@@ -1,24 +1,64 @@
-"""What dry runs share: the table that they print, and why a slide would fail."""
+"""What dry runs share: what a slide and a run would give, the table that they print, and why a slide would fail."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from wsi_maxmin.errors import WsiMaxminError
 from wsi_maxmin.slide_inputs import RunSlides
 
-# slide_id, how many, bytes, seconds, remark, whether it fails
-Line = tuple[str, int, float, float, str, bool]
+
+class Expected(NamedTuple):
+    """What one slide would give, patches or tiles; `remark` says more of it, or why it would fail."""
+
+    slide_id: str
+    number: int
+    disk_bytes: float
+    seconds: float
+    remark: str
+    fails: bool = False
 
 
-def lines_and_sum(slides: Sequence[Line], unit: str, remark: str, *, at_once: int = 1) -> str:
-    """Return a table with a line a slide and their sum, of which the time is divided among slides at once."""
-    count, disk_bytes, seconds = (sum(slide[column] for slide in slides) for column in (1, 2, 3))  # type: ignore[misc]
-    together: Line = ("together", count, disk_bytes, seconds / at_once, remark, False)
-    width = max(len(slide[0]) for slide in (*slides, together))
-    lines = [f"{'slide':{width}}  {unit:>9}  {'disk':>9}  {'time':>8}"]
-    for slide_id, number, size, time, why, _ in (*slides, together):
-        line = f"{slide_id:{width}}  {number:>9,}  {f'{size / 1e6:,.0f} MB':>9}  {time:>6,.0f} s  {why}"
-        lines.append(line.rstrip())
-    return "\n".join(lines)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What a run would give: `table` says it in words.
+
+    Attributes
+    ----------
+    slides : tuple of Expected
+    unit : str
+        What is counted.
+    where : str
+        By what all of it would be done.
+    at_once : int
+        Slides at a time, among which the time is divided.
+    """
+
+    slides: tuple[Expected, ...]
+    unit: str
+    where: str
+    at_once: int = 1
+
+    @property
+    def failed(self) -> bool:
+        """Whether any slide would fail."""
+        return any(slide.fails for slide in self.slides)
+
+    def table(self) -> str:
+        """Return a line a slide and their sum."""
+        together = Expected(
+            "together",
+            sum(slide.number for slide in self.slides),
+            sum(slide.disk_bytes for slide in self.slides),
+            sum(slide.seconds for slide in self.slides) / self.at_once,
+            self.where,
+        )
+        width = max(len(slide.slide_id) for slide in (*self.slides, together))
+        lines = [f"{'slide':{width}}  {self.unit:>9}  {'disk':>9}  {'time':>8}"]
+        for slide in (*self.slides, together):
+            size = f"{slide.disk_bytes / 1e6:,.0f} MB"
+            line = f"{slide.slide_id:{width}}  {slide.number:>9,}  {size:>9}  {slide.seconds:>6,.0f} s  {slide.remark}"
+            lines.append(line.rstrip())
+        return "\n".join(lines)
 
 
 def why_it_fails(run: RunSlides, slide_id: str, error: Exception) -> str:

@@ -2,11 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle, islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numcodecs
 import numpy as np
@@ -16,7 +14,7 @@ from upath import UPath
 from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.engines._base import Engine, Outputs, Pixels, join
 from wsi_maxmin.grids import Georef, TileGrid
-from wsi_maxmin.pipelines._dry_run import lines_and_sum, why_it_fails
+from wsi_maxmin.pipelines._dry_run import DryRun, Expected, why_it_fails
 from wsi_maxmin.pipelines._engine import batch_size_for, make_engine, settle
 from wsi_maxmin.pipelines._tile_plan import plan_tiles
 from wsi_maxmin.pipelines.infer_slide import InferSettings, load_for_slides
@@ -31,34 +29,6 @@ _STITCH_S, _PICTURE_S, _PICTURE_BYTES = 0.005, 2.0, 2e6
 # Of a display pixel: channels that look like the tumour map, all levels over the lowest, coverage and labels.
 _ALIKE, _LEVELS, _FLAT_BYTES = 3, 1.5, 0.3
 _ROW_BYTES = 30
-
-
-class Expected(NamedTuple):
-    """What one slide would give; `remark` says more of it, or why it would fail."""
-
-    slide_id: str
-    tiles: int
-    disk_bytes: float
-    seconds: float
-    remark: str
-    fails: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DryRun:
-    """What a run would give: `table` says it in words."""
-
-    slides: tuple[Expected, ...]
-    device: str
-
-    @property
-    def failed(self) -> bool:
-        """Whether any slide would fail."""
-        return any(slide.fails for slide in self.slides)
-
-    def table(self) -> str:
-        """Return a line a slide and their sum."""
-        return lines_and_sum(self.slides, "tiles", f"on {self.device}")
 
 
 def plan_heatmaps(
@@ -94,7 +64,7 @@ def plan_heatmaps(
         for slide_id in run.slides:
             found.append(_expect(run, slide_id, settings, trial, readers))
             advance()
-    return DryRun(slides=tuple(found), device=str(where))
+    return DryRun(slides=tuple(found), unit="tiles", where=f"on {where}")
 
 
 def _whole_batch(device: torch.device, batch_size: int | None) -> int:

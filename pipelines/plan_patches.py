@@ -1,14 +1,13 @@
 """What extract-patches would do: how many patches, how much disk, how long. Nothing is written."""
 
 import time
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 from wsi_maxmin import formats
 from wsi_maxmin.cutting import holds_tumour, open_job, plan_slide, release
 from wsi_maxmin.extract_inputs import ExtractInputs, JobMaker
 from wsi_maxmin.extraction import ExtractSettings, Plan, SlideJob
-from wsi_maxmin.pipelines._dry_run import lines_and_sum, why_it_fails
+from wsi_maxmin.pipelines._dry_run import DryRun, Expected, why_it_fails
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.protocols import plugins as protocols
 from wsi_maxmin.workers import Workers, usable_cores
@@ -16,34 +15,6 @@ from wsi_maxmin.workers import Workers, usable_cores
 _SAMPLE = 12
 _MASK_BYTES = 2_000
 _DEALT = "about its share of as many as the tumour slides give"
-
-
-class Expected(NamedTuple):
-    """What one slide would give; `remark` says more of it, or why it would fail."""
-
-    slide_id: str
-    patches: int
-    disk_bytes: float
-    seconds: float
-    remark: str
-    fails: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DryRun:
-    """What a run would give: `table` says it in words."""
-
-    slides: tuple[Expected, ...]
-    workers: int
-
-    @property
-    def failed(self) -> bool:
-        """Whether any slide would fail."""
-        return any(slide.fails for slide in self.slides)
-
-    def table(self) -> str:
-        """Return a line a slide and their sum."""
-        return lines_and_sum(self.slides, "patches", f"with {self.workers} workers", at_once=self.workers)
 
 
 def plan_patches(
@@ -74,13 +45,14 @@ def plan_patches(
             advance()
     release()
     order = {slide_id: index for index, slide_id in enumerate(maker.slides)}
-    return DryRun(slides=tuple(sorted(_deal(found), key=lambda slide: order[slide.slide_id])), workers=count)
+    ordered = sorted(_deal(found), key=lambda slide: order[slide.slide_id])
+    return DryRun(slides=tuple(ordered), unit="patches", where=f"with {count} workers", at_once=count)
 
 
 def _deal(found: list[Expected]) -> list[Expected]:
     """Give the slides without tumour what those with tumour give, of which each says how large it is."""
     dealt = max(sum(slide.remark == _DEALT for slide in found), 1)
-    patches = round(sum(slide.patches for slide in found) / dealt)
+    patches = round(sum(slide.number for slide in found) / dealt)
     disk_bytes = sum(slide.disk_bytes for slide in found) / dealt
     seconds = sum(slide.seconds for slide in found) / dealt
     share = Expected("", patches, disk_bytes, seconds, _DEALT)

@@ -252,7 +252,9 @@ def test_nothing_is_read_to_keep_nothing(tmp_path):
     samples = three_samples(tmp_path)
     for sample in samples:
         sample.image.unlink()
-    SampleDataset(samples).keep(0, Quiet())
+    dataset = SampleDataset(samples)
+    dataset.keep(0, Quiet())
+    assert not dataset._kept
 
 
 def test_augmentation_leaves_what_is_kept_as_it_is(tmp_path):

@@ -26,8 +26,9 @@ from wsi_maxmin.errors import InputError, SlideError
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.pipelines import infer_slide as module
 from wsi_maxmin.pipelines import plan_heatmaps as dry_module
+from wsi_maxmin.pipelines._dry_run import DryRun, Expected
 from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide, slide_result
-from wsi_maxmin.pipelines.plan_heatmaps import DryRun, Expected, plan_heatmaps
+from wsi_maxmin.pipelines.plan_heatmaps import plan_heatmaps
 from wsi_maxmin.progress import Advance, Quiet
 from wsi_maxmin.readers import open_slide
 from wsi_maxmin.slide_list import hash_slide_id
@@ -457,7 +458,7 @@ def test_counts_and_failures_are_those_of_the_real_run(
         assert slide.slide_id == outcome.slide_id
         assert slide.fails == (outcome.status == "failed")
         assert (slide.remark == f"fails: {outcome.why}") == slide.fails
-        assert slide.tiles == (0 if slide.fails else slide_result(tmp_path / "out", slide.slide_id).facts["tiles"])
+        assert slide.number == (0 if slide.fails else slide_result(tmp_path / "out", slide.slide_id).facts["tiles"])
         assert (slide.seconds > 0) == (slide.disk_bytes > 0) == (not slide.fails)
     assert foreseen.failed
     assert not replace(foreseen, slides=foreseen.slides[:1]).failed
@@ -486,7 +487,7 @@ def test_time_is_that_of_the_slower_of_reading_and_model_for_each_tile(
     monkeypatch.setattr(dry_module._Trial, "pixel_bytes", 1.0)
     monkeypatch.setattr(dry_module._Trial, "seconds", 10.0)
     one = plan_heatmaps([make("one")], settings=settings, device="cpu").slides[0]
-    assert one.tiles == 24
+    assert one.number == 24
     assert 240 < one.seconds < 250
     monkeypatch.setattr(dry_module._Trial, "seconds", 0.0)
     monkeypatch.setattr(dry_module, "_read_some", lambda *_: 30.0)
@@ -561,7 +562,7 @@ def test_the_dry_run_of_the_command_prints_a_line_a_slide_and_exits_with_1_if_on
 
 def test_the_table_of_a_dry_run_sums_up() -> None:
     slides = (Expected("a", 1000, 2e6, 30.0, "why"), Expected("b", 234, 1e6, 10.0, "", fails=True))
-    lines = DryRun(slides=slides, device="cuda").table().splitlines()
+    lines = DryRun(slides=slides, unit="tiles", where="on cuda").table().splitlines()
     assert [line.split() for line in lines] == [
         ["slide", "tiles", "disk", "time"],
         ["a", "1,000", "2", "MB", "30", "s", "why"],

@@ -13,7 +13,8 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.extract_inputs import ExtractInputs, JobMaker
 from wsi_maxmin.extraction import ExtractSettings, SlideJob
 from wsi_maxmin.pipelines import plan_patches as module
-from wsi_maxmin.pipelines.plan_patches import DryRun, Expected, plan_patches
+from wsi_maxmin.pipelines._dry_run import DryRun, Expected
+from wsi_maxmin.pipelines.plan_patches import plan_patches
 
 __all__ = ["cohort"]
 
@@ -40,7 +41,7 @@ def test_counts_and_failures_are_those_of_the_real_run(
     counts = table(tmp_path / "out").rows["slide_id"].value_counts()
     assert [slide.slide_id for slide in foreseen.slides] == ["much", "broken", "glass", "little"]
     for slide, outcome in zip(foreseen.slides, result.outcomes, strict=True):
-        assert slide.patches == counts.get(slide.slide_id, 0)
+        assert slide.number == counts.get(slide.slide_id, 0)
         assert slide.fails == (outcome.status == "failed")
         assert (slide.remark == f"fails: {outcome.why}") == slide.fails
     assert foreseen.failed
@@ -75,7 +76,7 @@ def test_an_error_of_any_kind_is_its_slides_and_shows_no_hidden_name(
     monkeypatch.setattr(module, "plan_slide", plan_slide)
     for settings in (SMALL, replace(SMALL, hash_slide_ids=True)):
         foreseen = plan_patches(ExtractInputs(slides=slides), settings=settings, workers=1)
-        assert foreseen.slides[0].patches == 12
+        assert foreseen.slides[0].number == 12
         assert foreseen.slides[2].remark.startswith("fails: PermissionError: [Errno 13] Permission denied")
         assert ("glass" in foreseen.table()) != settings.hash_slide_ids
 
@@ -95,14 +96,14 @@ def test_slides_without_tumour_share_what_those_with_tumour_give(cohort: Path) -
     inputs = ExtractInputs(slides=slides, annotations=cohort / "xml")
     *normal, one, two = plan_patches(inputs, settings=P512, workers=1).slides
     for slide in normal:
-        assert slide.patches == round((one.patches + two.patches) / 3) > 0
+        assert slide.number == round((one.number + two.number) / 3) > 0
         assert slide.disk_bytes == pytest.approx((one.disk_bytes + two.disk_bytes) / 3)
         assert "share" in slide.remark
 
 
 def test_the_table_has_a_line_a_slide_and_their_sum_divides_the_time_among_workers() -> None:
     slides = (Expected("a", 1000, 2e6, 30.0, "why"), Expected("much_longer_id", 234, 1e6, 10.0, ""))
-    lines = DryRun(slides=slides, workers=4).table().splitlines()
+    lines = DryRun(slides=slides, unit="patches", where="with 4 workers", at_once=4).table().splitlines()
     assert [line.split() for line in lines] == [
         ["slide", "patches", "disk", "time"],
         ["a", "1,000", "2", "MB", "30", "s", "why"],
