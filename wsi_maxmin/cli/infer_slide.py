@@ -106,31 +106,17 @@ def command(
 
     if options["level"] is not None and options["mpp"] is not None:
         raise click.UsageError("--level and --mpp exclude each other; give one")
-    settings = InferSettings(**options)
+    given: dict[str, Any] = {
+        "settings": InferSettings(**options),
+        "tissue_masks": tissue_masks,
+        "overrides": overrides,
+        "device": device,
+        "batch_size": batch_size,
+        "readers": readers,
+        "progress": make_progress(),
+    }
     if dry_run:
-        dry = plan_heatmaps(
-            slides,
-            settings=settings,
-            tissue_masks=tissue_masks,
-            overrides=overrides,
-            device=device,
-            batch_size=batch_size,
-            readers=readers,
-            progress=make_progress(),
-        )
+        dry = plan_heatmaps(slides, **given)
         click.echo(dry.table())
         click.get_current_context().exit(int(dry.failed))
-    finish(
-        infer_slide(
-            slides,
-            out,
-            settings=settings,
-            tissue_masks=tissue_masks,
-            overrides=overrides,
-            device=device,
-            batch_size=batch_size,
-            readers=readers,
-            existing=how(existing),
-            progress=make_progress(),
-        )
-    )
+    finish(infer_slide(slides, out, existing=how(existing), **given))
