@@ -67,13 +67,17 @@ class TileGrid:
 
     def box(self, row: int, column: int) -> Box:
         """Return the level-0 box of a tile; neighbours at stride = tile share an edge exactly."""
-        x, width = self._span(column)
-        y, height = self._span(row)
-        return Box(x=x, y=y, width=width, height=height)
+        return self.canvas_box(column * self.stride_px, row * self.stride_px, self.tile_px)
 
-    def _span(self, index: int) -> tuple[int, int]:
-        start = round(index * self.stride_px * self.downsample)
-        stop = round((index * self.stride_px + self.tile_px) * self.downsample)
+    def canvas_box(self, x: int, y: int, side: int) -> Box:
+        """Return the level-0 box of any square of the canvas, in canvas pixels."""
+        left, width = self._span(x, side)
+        top, height = self._span(y, side)
+        return Box(x=left, y=top, width=width, height=height)
+
+    def _span(self, start_px: int, length_px: int) -> tuple[int, int]:
+        start = round(start_px * self.downsample)
+        stop = round((start_px + length_px) * self.downsample)
         return start, max(stop - start, 1)
 
     def boxes(self) -> Iterator[Box]:

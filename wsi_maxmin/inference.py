@@ -53,7 +53,7 @@ def run_tiles(
     began, tiles = time.perf_counter(), 0
     with ThreadPoolExecutor(readers, "read") as pool, _ChunkWriter(maps, todo, stopwatch) as writer:
         ahead = _AHEAD_PER_READER * readers + engine.depth * batch_size
-        source = _read_ahead(pool, slide, wanted, maps.grid.tile_px, ahead, stopwatch)
+        source = read_ahead(pool, slide, wanted, maps.grid.tile_px, ahead, stopwatch)
         under_way: deque[tuple[Pending, int]] = deque()
         for start in range(0, len(wanted), batch_size):
             with stopwatch.stage("wait for tiles"):
@@ -114,7 +114,7 @@ class _ChunkWriter:
             self._stopwatch.add("write maps", self._behind.popleft().result())
 
 
-def _read_ahead(
+def read_ahead(
     pool: ThreadPoolExecutor,
     slide: Reader,
     boxes: Sequence[Box],

@@ -7,6 +7,9 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+import torch
+from torch import Tensor, nn
+
 from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.export_model import FILES, FORMATS, trace
 
@@ -60,6 +63,31 @@ def exported_graph(checkpoint: Checkpoint, to: str) -> Path:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    return graph
+
+
+def exported_module(checkpoint: Checkpoint, module: nn.Module, examples: tuple[Tensor, ...], name: str) -> Path:
+    """Return the ONNX file of a part of a model for inputs of these sizes, exported now if it was not before.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    module : nn.Module
+        In eval mode.
+    examples : tuple of Tensor
+        One of each input.
+    name : str
+        Tells the part and the sizes from others of the model.
+    """
+    folder = _folder(checkpoint, "regions")
+    graph = folder / f"{name}.onnx"
+    if not graph.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with torch.no_grad(), tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as partial:
+            made = torch.onnx.export(module, examples, dynamo=True, external_data=False, verbose=False)
+            assert made is not None
+            made.save(Path(partial) / graph.name)
+            (Path(partial) / graph.name).replace(graph)
     return graph
 
 

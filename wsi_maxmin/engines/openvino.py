@@ -1,7 +1,7 @@
 """OpenVINO, on Intel and other CPUs: the model's graph, exported once and kept."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from importlib import import_module
 from typing import Any
@@ -35,17 +35,9 @@ class OpenVinoEngine(Engine):
     def __init__(self, checkpoint: Checkpoint, precision: str, downsample: int) -> None:
         self.precision, self._downsample = precision, downsample
         ov = _openvino()
-        threads = torch.get_num_threads()
-        settings = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": threads,
-        }
         model = _takes_pixels(ov, ov.Core().read_model(exported_graph(checkpoint, "openvino")))
-        compiled = ov.Core().compile_model(model, "CPU", settings)
-        self._queue = ov.AsyncInferQueue(compiled, 2 * threads)
-        self._queue.set_callback(self._keep)
-        self._names = [next(iter(port.get_names())) for port in compiled.outputs]
+        self._names = [next(iter(port.get_names())) for port in model.outputs]
+        self._queue = compile_graph(model, precision, self._keep)
         self.depth = 2
 
     def submit(self, images: Sequence[Pixels]) -> Pending:
@@ -63,6 +55,28 @@ class OpenVinoEngine(Engine):
             future.set_result(Outputs(mask, np.array(found.get("logits", np.empty((1, 0))), dtype=np.float32)))
         except Exception as error:  # raised where the outputs are waited for, not in OpenVINO's own thread
             future.set_exception(error)
+
+
+def compile_graph(model: Any, precision: str, keep: Callable[[Any, Any], None]) -> Any:
+    """Return a queue that runs a graph, a model of OpenVINO or a file, with one stream a thread.
+
+    Parameters
+    ----------
+    model : openvino.Model or Path
+    precision : {"fp32", "bf16"}
+    keep : callable
+        Gets each request when it is done, and what was given with its inputs.
+    """
+    ov = _openvino()
+    threads = torch.get_num_threads()
+    settings = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": threads,
+    }
+    queue = ov.AsyncInferQueue(ov.Core().compile_model(model, "CPU", settings), 2 * threads)
+    queue.set_callback(keep)
+    return queue
 
 
 def _takes_pixels(ov: Any, model: Any) -> Any:

@@ -14,7 +14,7 @@ from wsi_maxmin.errors import InputError
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}
 NEEDS = ("torch", "")
 
-_FORMATS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+FORMATS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine(Engine):
@@ -68,7 +68,7 @@ class TorchEngine(Engine):
         return lambda: outputs
 
     def _forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        number_format = _FORMATS[self.precision]
+        number_format = FORMATS[self.precision]
         with torch.autocast(self._device.type, dtype=number_format, enabled=number_format is not None):
             output = self._model(image)
         scores = output.logits

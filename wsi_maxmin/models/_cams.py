@@ -1,16 +1,18 @@
 """What the methods share whose masks are read off one map a class."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import cross_entropy
 
 from wsi_maxmin.config import ModelConfig, Strict
 from wsi_maxmin.losses import LossTerms, weighted_sum
 from wsi_maxmin.models._base import SegOutput, WeakSegmenter
 from wsi_maxmin.models._encoder import Encoder
+from wsi_maxmin.models._resize import enlarge
 
 MaskRule = Literal["label", "positive"]
 
@@ -62,9 +64,9 @@ class CamSegmenter(WeakSegmenter):
             return masks[:, [self.positive]]
         return masks[torch.arange(len(masks), device=masks.device), label.to(masks.device)].unsqueeze(1)
 
-    def _output(self, image: Tensor, logits: Tensor | None, cams: Tensor) -> SegOutput:
+    def _output(self, size: Sequence[int], logits: Tensor | None, cams: Tensor, downsample: int = 1) -> SegOutput:
         masks = self.class_masks(cams.detach())[:, [self.positive]]
-        full = interpolate(masks, image.shape[-2:], mode="bilinear", align_corners=False)
+        full = enlarge(masks, size, align_corners=False, downsample=downsample)
         return SegOutput(image_logits=logits, cams=cams, mask=full.clamp(0, 1))
 
     def loss(self, output: SegOutput, label: Tensor, truth: Tensor | None = None) -> LossTerms:  # noqa: ARG002

@@ -100,7 +100,14 @@ class WildcatHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores (B, K) and CAMs (B, K, h, w) of features (B, C, h, w)."""
-        cams = modality_mean(self.conv(features), self.modalities)
+        cams = self.cams(features)
+        return self.scores(cams), cams
+
+    def cams(self, features: Tensor) -> Tensor:
+        """Return the CAMs (B, K, h, w) of features (B, C, h, w), position by position."""
+        return modality_mean(self.conv(features), self.modalities)
+
+    def scores(self, cams: Tensor) -> Tensor:
+        """Pool CAMs to scores (B, K)."""
         dropout = self.dropout if self.training else 0.0
-        score = wildcat_pooling(cams, k_max=self.k_max, k_min=self.k_min, alpha=self.alpha, dropout=dropout)
-        return torch.as_tensor(score), cams
+        return wildcat_pooling(cams, k_max=self.k_max, k_min=self.k_min, alpha=self.alpha, dropout=dropout)

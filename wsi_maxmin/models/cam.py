@@ -3,6 +3,8 @@
 With log-sum-exp: Pinheiro and Collobert, CVPR 2015. CAM-Avg, CAM-Max and CAM-LSE of the paper's tables.
 """
 
+from collections.abc import Sequence
+
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -38,9 +40,17 @@ class Cam(CamSegmenter):
 
     def segment(self, image: Tensor) -> SegOutput:
         """Classify images by their pooled maps."""
-        cams = self.conv(self.encoder(image))
+        return self.read_cams(self.image_cams(self.encoder(image)), image.shape[-2:])
+
+    def image_cams(self, features: Tensor) -> Tensor:
+        """Return maps (B, K, h, w) of features (B, C, h, w)."""
+        maps: Tensor = self.conv(features)
+        return maps
+
+    def read_cams(self, cams: Tensor, size: Sequence[int], downsample: int = 1) -> SegOutput:
+        """Classify and segment images of a size, given their maps alone."""
         logits = plain_pooling(cams, self.params.pooling, sharpness=self.params.sharpness)
-        return self._output(image, logits, cams)
+        return self._output(size, logits, cams, downsample)
 
 
 def build(config: ModelConfig, num_classes: int, positive: int) -> Cam:

@@ -62,7 +62,7 @@ class DeepMil(CamSegmenter):
         attention = torch.softmax(self.attention(features).flatten(2), dim=2)
         means = torch.einsum("bkp,bcp->kbc", attention, features.flatten(2))
         logits = torch.cat([score(mean) for score, mean in zip(self.scores, means, strict=True)], dim=1)
-        return self._output(image, logits, attention.unflatten(2, features.shape[2:]))
+        return self._output(image.shape[-2:], logits, attention.unflatten(2, features.shape[2:]))
 
 
 def build(config: ModelConfig, num_classes: int, positive: int) -> DeepMil:

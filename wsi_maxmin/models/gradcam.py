@@ -7,8 +7,10 @@ class and works in inference mode. Captum's ``LayerGradCam`` with its ReLU on gi
 and of a dependency; the tests hold the closed form to autograd.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import conv2d, relu
@@ -43,13 +45,16 @@ class GradCam(cam.Cam):
         """Return each class's share of the evidence, (B, K, h, w) in [0, 1]; 0 where there is none."""
         return share_masks(cams)
 
-    def segment(self, image: Tensor) -> SegOutput:
-        """Classify images as CAM-Avg does; `cams` are the Grad-CAM maps, ≥ 0."""
-        features = self.encoder(image)
-        positions = features.shape[2] * features.shape[3]
-        cams = relu(conv2d(features, self.conv.weight / positions))
-        logits = plain_pooling(self.conv(features), "avg", sharpness=self.params.sharpness)
-        return self._output(image, logits, cams)
+    def image_cams(self, features: Tensor) -> Tensor:
+        """Return maps (B, 2K, h, w) of features (B, C, h, w): those that make scores, and the same without the bias."""
+        return torch.cat([self.conv(features), conv2d(features, self.conv.weight)], dim=1)
+
+    def read_cams(self, cams: Tensor, size: Sequence[int], downsample: int = 1) -> SegOutput:
+        """Classify images as CAM-Avg does; the output's `cams` are the Grad-CAM maps, ≥ 0."""
+        scored, plain = cams.chunk(2, dim=1)
+        positions = cams.shape[2] * cams.shape[3]
+        logits = plain_pooling(scored, "avg", sharpness=self.params.sharpness)
+        return self._output(size, logits, relu(plain) / positions, downsample)
 
 
 def build(config: ModelConfig, num_classes: int, positive: int) -> GradCam:

@@ -4,6 +4,8 @@ A localizer proposes a soft mask M+ of the region that decides the class; a clas
 under M+ and as uncertain as possible of the image under 1 − M+. Both share one trunk.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -23,6 +25,7 @@ from wsi_maxmin.models._base import SegOutput, WeakSegmenter
 from wsi_maxmin.models._encoder import Encoder
 from wsi_maxmin.models._mask_norm import MaskNorm, MaskNormMode
 from wsi_maxmin.models._pooling import WildcatHead
+from wsi_maxmin.models._resize import enlarge
 
 _UNCERTAINTY = {"sem": surrogate_entropy, "eem": explicit_negative_entropy}
 
@@ -95,19 +98,39 @@ class MaxMin(WeakSegmenter):
             return "mask_norm: batch makes a tile's mask depend on its batch; train with mask_norm: running"
         return None
 
+    @property
+    def refuses_regions(self) -> str | None:
+        """The classifier looks at the foreground at another scale, at which windows do not fall on its positions."""
+        return "classifier_scale: 1" if self.params.classifier_scale != 1 else None
+
     def segment(self, image: Tensor) -> SegOutput:
         """Localise, mask, classify both regions; the background's pass is left out in eval mode."""
-        image_logits, cams = self.localizer(self.encoder(image))
-        evidence = (torch.softmax(image_logits, dim=1)[:, :, None, None] * cams).sum(dim=1, keepdim=True)
-        evidence = nn.functional.interpolate(evidence, image.shape[-2:], mode="bilinear", align_corners=True)
-        mask = torch.sigmoid(self.params.omega * (self.mask_norm(evidence) - self.sigma))
-        return SegOutput(
-            image_logits=image_logits,
-            cams=cams,
-            mask=mask,
-            foreground_logits=self.classify(image * mask),
-            background_logits=self._classify_background(image * (1 - mask)) if self.training else None,
+        output = self.read_cams(self.image_cams(self.encoder(image)), image.shape[-2:])
+        return replace(
+            output,
+            foreground_logits=self.classify(image * output.mask),
+            background_logits=self._classify_background(image * (1 - output.mask)) if self.training else None,
         )
+
+    def image_cams(self, features: Tensor) -> Tensor:
+        """Return the localizer's maps (B, K, h, w) of features (B, C, h, w)."""
+        return self.localizer.cams(features)
+
+    def read_cams(self, cams: Tensor, size: Sequence[int], downsample: int = 1) -> SegOutput:
+        """Classify and mask images of a size, given the localizer's maps alone; their foreground is not classified."""
+        image_logits = self.localizer.scores(cams)
+        evidence = (torch.softmax(image_logits, dim=1)[:, :, None, None] * cams).sum(dim=1, keepdim=True)
+        evidence = enlarge(evidence, size, align_corners=True, downsample=downsample)
+        mask = torch.sigmoid(self.params.omega * (self.mask_norm(evidence) - self.sigma))
+        return SegOutput(image_logits=image_logits, cams=cams, mask=mask)
+
+    def foreground_cams(self, features: Tensor) -> Tensor:
+        """Return the classifier's maps (B, K, h, w) of the features of masked images."""
+        return self.classifier.cams(features)
+
+    def foreground_scores(self, cams: Tensor) -> Tensor:
+        """Return the classifier's scores (B, K), given those maps alone."""
+        return self.classifier.scores(cams)
 
     def _classify_background(self, image: Tensor) -> Tensor:
         return self.classify(image, constant=self.params.background_trains == "mask")

@@ -50,7 +50,9 @@ class PresenceNonPresence(CamSegmenter):
 
     def segment(self, image: Tensor) -> SegOutput:
         """Segment images into classes."""
-        return self._output(image, None, modality_mean(self.conv(self.encoder(image)), self.params.modalities))
+        return self._output(
+            image.shape[-2:], None, modality_mean(self.conv(self.encoder(image)), self.params.modalities)
+        )
 
     def loss(self, output: SegOutput, label: Tensor, truth: Tensor | None = None) -> LossTerms:  # noqa: ARG002
         """Weighted size penalty."""

@@ -1,5 +1,7 @@
 """WILDCAT (Durand et al., CVPR 2017): several maps a class, scored by their highest and lowest positions."""
 
+from collections.abc import Sequence
+
 from pydantic import Field
 from torch import Tensor
 
@@ -38,8 +40,15 @@ class Wildcat(CamSegmenter):
 
     def segment(self, image: Tensor) -> SegOutput:
         """Classify images by their pooled maps."""
-        logits, cams = self.head(self.encoder(image))
-        return self._output(image, logits, cams)
+        return self.read_cams(self.image_cams(self.encoder(image)), image.shape[-2:])
+
+    def image_cams(self, features: Tensor) -> Tensor:
+        """Return maps (B, K, h, w) of features (B, C, h, w)."""
+        return self.head.cams(features)
+
+    def read_cams(self, cams: Tensor, size: Sequence[int], downsample: int = 1) -> SegOutput:
+        """Classify and segment images of a size, given their maps alone."""
+        return self._output(size, self.head.scores(cams), cams, downsample)
 
 
 def build(config: ModelConfig, num_classes: int, positive: int) -> Wildcat:

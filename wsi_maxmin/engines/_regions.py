@@ -1,0 +1,229 @@
+"""A method run densely: its trunk over large regions, the rest of it over the maps that each window sees."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from wsi_maxmin.checkpoint import Checkpoint
+from wsi_maxmin.engines._base import Pixels
+from wsi_maxmin.engines._graphs import exported_module
+from wsi_maxmin.engines.openvino import compile_graph
+from wsi_maxmin.engines.torch import FORMATS
+from wsi_maxmin.errors import InputError
+from wsi_maxmin.models._dense import DenseMethod, ForegroundMethod, dense_method
+from wsi_maxmin.tilemaps import map_downsample
+
+Float = npt.NDArray[np.float32]
+PendingMaps = Callable[[], Float]
+
+ENGINES = ("torch", "openvino")
+
+
+class ImagePass(nn.Module):
+    """Regions (B, H, W, 3) uint8 to the maps of their features, (B, M, h, w)."""
+
+    def __init__(self, method: DenseMethod) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Run the trunk."""
+        return self.method.image_cams(self.method.encoder(self._normalised(image))).float()
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        return self.method.normalise(image.permute(0, 3, 1, 2))
+
+
+class ForegroundPass(ImagePass):
+    """Regions under a soft mask, (B, 1, H / d, W / d) float in [0, 1], to the maps of what is left of them."""
+
+    method: ForegroundMethod
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]  # it takes a mask
+        """Mask, and run the trunk."""
+        full = interpolate(mask, image.shape[1:3], mode="bilinear", align_corners=False)
+        return self.method.foreground_cams(self.method.encoder(self._normalised(image) * full)).float()
+
+
+class WindowOutputs(NamedTuple):
+    """What windows say of themselves.
+
+    Attributes
+    ----------
+    masks : (n, 1, h, w) float32 in [0, 1]
+    logits : (n, K) float32
+    """
+
+    masks: Float
+    logits: Float
+
+
+class RegionEngine(ABC):
+    """A method ready to be run densely.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    device : torch.device
+    region_px : int
+        Side of the regions.
+
+    Attributes
+    ----------
+    cell_px : int
+        Pixels a position of the maps.
+    downsample : int
+        Pixels a pixel of masks.
+    passes : int
+        How often the trunk sees a region: twice where the method classifies its foreground.
+    depth : int
+        Batches that may be under way at once.
+
+    Raises
+    ------
+    InputError
+        If the method cannot be run densely.
+    """
+
+    depth = 1
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, cells: int) -> None:
+        tile_px = checkpoint.config.slide.tile_px
+        self._tile_px, self._device = tile_px, device
+        self.downsample = map_downsample(tile_px)
+        model = checkpoint.build()
+        self.method, self.cell_px = dense_method(model, tile_px)
+        self.region_px = cells * self.cell_px
+        model.on(device)
+        self.passes = 2 if isinstance(self.method, ForegroundMethod) else 1
+
+    def pass_module(self, index: int) -> nn.Module:
+        """Return what the trunk does in a pass, the first or the second."""
+        if index == 0:
+            return ImagePass(self.method).eval()
+        assert isinstance(self.method, ForegroundMethod)
+        return ForegroundPass(self.method).eval()
+
+    @abstractmethod
+    def submit(self, images: Sequence[Pixels], masks: Sequence[Float] | None = None) -> PendingMaps:
+        """Begin to run the trunk over regions, (side, side, 3) uint8 each; with masks, over their foreground.
+
+        Parameters
+        ----------
+        images : sequence of (side, side, 3) uint8
+        masks : sequence of (side / downsample, side / downsample) float32, optional
+
+        Returns
+        -------
+        callable
+            Waits for the maps, (B, M, cells, cells) float32.
+        """
+
+    @torch.inference_mode()
+    def read(self, maps: Float) -> WindowOutputs:
+        """Mask and classify windows by their maps, (n, M, side, side); the foreground is not looked at."""
+        output = self.method.read_cams(
+            torch.from_numpy(maps).to(self._device), (self._tile_px, self._tile_px), self.downsample
+        )
+        if output.image_logits is None:
+            raise InputError("this method cannot be run densely", got="no class scores", remedy="--mode tile")
+        return WindowOutputs(output.mask.float().cpu().numpy(), output.image_logits.float().cpu().numpy())
+
+    @torch.inference_mode()
+    def score(self, maps: Float) -> Float:
+        """Classify the foreground of windows by its maps, (n, M, side, side), as (n, K)."""
+        assert isinstance(self.method, ForegroundMethod)
+        scores: Float = self.method.foreground_scores(torch.from_numpy(maps).to(self._device)).float().cpu().numpy()
+        return scores
+
+
+class TorchRegions(RegionEngine):
+    """By torch, under autocast; on a GPU the next batch is under way while the last is fetched."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str, cells: int) -> None:
+        super().__init__(checkpoint, device, cells)
+        self.depth = 1 if device.type == "cpu" else 2
+        self._format = FORMATS[precision]
+        self._modules = [self.pass_module(index) for index in range(self.passes)]
+
+    @torch.inference_mode()
+    def submit(self, images: Sequence[Pixels], masks: Sequence[Float] | None = None) -> PendingMaps:
+        """Queue regions on the device; on a CPU they are computed here, one by one."""
+        inputs = [np.stack(images)] if masks is None else [np.stack(images), np.stack(masks)[:, None]]
+        tensors = [torch.from_numpy(value).to(self._device, non_blocking=True) for value in inputs]
+        module = self._modules[len(inputs) - 1]
+        with torch.autocast(self._device.type, dtype=self._format, enabled=self._format is not None):
+            if self._device.type == "cpu":
+                parts = [module(*(value[[index]] for value in tensors)) for index in range(len(images))]
+                maps = torch.cat(parts)
+            else:
+                maps = module(*tensors)
+        return lambda: maps.float().cpu().numpy()
+
+
+class OpenVinoRegions(RegionEngine):
+    """By OpenVINO on a CPU: the graph of each pass, exported once and kept; regions are run side by side."""
+
+    depth = 2
+
+    def __init__(self, checkpoint: Checkpoint, precision: str, cells: int) -> None:
+        super().__init__(checkpoint, torch.device("cpu"), cells)
+        side, small = self.region_px, self.region_px // self.downsample
+        examples = [torch.zeros(1, side, side, 3, dtype=torch.uint8), torch.zeros(1, 1, small, small)]
+        self._queues = [
+            compile_graph(
+                exported_module(checkpoint, self.pass_module(index), tuple(examples[: index + 1]), f"{index}-{side}"),
+                precision,
+                self._keep,
+            )
+            for index in range(self.passes)
+        ]
+
+    def submit(self, images: Sequence[Pixels], masks: Sequence[Float] | None = None) -> PendingMaps:
+        """Give each region to the next stream that is free."""
+        futures: list[Future[Float]] = [Future() for _ in images]
+        for index, future in enumerate(futures):
+            inputs = [images[index][None]] if masks is None else [images[index][None], masks[index][None, None]]
+            self._queues[len(inputs) - 1].start_async(inputs, future)
+        return lambda: np.concatenate([future.result() for future in futures])
+
+    @staticmethod
+    def _keep(request: object, future: "Future[Float]") -> None:
+        try:
+            future.set_result(np.array(request.get_output_tensor(0).data, dtype=np.float32))  # type: ignore[attr-defined]
+        except Exception as error:  # raised where the maps are waited for, not in OpenVINO's own thread
+            future.set_exception(error)
+
+
+def open_regions(
+    checkpoint: Checkpoint, engine: str, *, device: torch.device, precision: str, cells: int
+) -> RegionEngine:
+    """Make a region engine ready to run.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    engine, precision : str
+    device : torch.device
+    cells : int
+        Side of a region.
+
+    Raises
+    ------
+    InputError
+        If the engine or the method cannot do it.
+    """
+    if engine == "openvino":
+        return OpenVinoRegions(checkpoint, precision, cells)
+    if engine == "torch":
+        return TorchRegions(checkpoint, device, precision, cells)
+    raise InputError(
+        f"the engine {engine} has no dense mode", expected=" or ".join(ENGINES), remedy="--engine auto, or --mode tile"
+    )
