@@ -251,7 +251,7 @@ print(json.dumps({"tiles": len(grid), "gib": resource.getrusage(resource.RUSAGE_
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
 def test_a_canvas_of_200_000_squared_is_stitched_and_written_in_bounded_memory(tmp_path):
-    """A fifth of it is tissue: 40 GB of pixels at the slide's own resolution."""
+    """A twentieth of it is tissue, 7,600 tiles."""
     arguments = [sys.executable, "-c", LARGE, str(tmp_path), "200000", "0.05", "0"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     measured = json.loads(done.stdout)

@@ -7,7 +7,7 @@ Each class is also the built-in exception that a caller would expect, so ``excep
 import errno
 
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there, then --resume"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on the disk of --out, then --resume"),
     errno.EFBIG: "raise the limit of a file's size, then --resume",
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it readable and writable, then --resume"),
     **dict.fromkeys((errno.EIO, errno.ESTALE), "check the disk, then --resume"),

@@ -150,6 +150,9 @@ class Gather:
         """Return display rows top … bottom and columns left … right, (C, h, w) float32."""
         ys, xs = self._centres(top, bottom), self._centres(left, right)
         rows, columns = self._touching(ys, 0), self._touching(xs, 1)
+        if (self.lookup[rows.start : rows.stop, columns.start : columns.stop] < 0).all():
+            # Most of a slide is glass.
+            return self._uncovered(len(ys), len(xs))
         rule = blends.load(self.blend)
         highest = getattr(rule, "HIGHEST", False)
         sums = np.full((len(self.channels) - 1, len(ys), len(xs)), -np.inf if highest else 0.0)
@@ -176,6 +179,11 @@ class Gather:
         covered = weights > 0
         means = np.divide(sums, 1 if highest else weights, where=covered, out=np.full_like(sums, np.nan))
         return np.concatenate([means, covered[None]]).astype(np.float32)
+
+    def _uncovered(self, height: int, width: int) -> npt.NDArray[np.float32]:
+        empty = np.full((len(self.channels), height, width), np.nan, dtype=np.float32)
+        empty[-1] = 0
+        return empty
 
     def _values(self, index: int, mask: Float) -> tuple[Float | float, ...]:
         """Values of a tile in every channel but coverage, given its soft mask on the display grid."""

@@ -114,7 +114,9 @@ class _Timed:
 def _write_image(group: zarr.Group, heatmap: Heatmap, name: str, stopwatch: Stopwatch) -> None:
     levels = level_count(heatmap.georef.shape)
     image = add_array(group, "0", (len(heatmap.channels), *heatmap.georef.shape), _AXES)
-    values = heatmap.data.rechunk(image.chunks).map_blocks(to_uint8, dtype=np.uint8)
+    # Blocks are whole chunks of the store, of all channels: one task instead of one a channel.
+    blocks = (len(heatmap.channels), *image.chunks[1:])
+    values = heatmap.data.rechunk(blocks).map_blocks(to_uint8, dtype=np.uint8)
     da.store(values, _Timed(image, stopwatch), lock=False)
     _pyramid(group, image, levels, halve_mean, _AXES, stopwatch)
     describe_image(
