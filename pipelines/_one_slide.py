@@ -1,6 +1,7 @@
 """Run a model over one slide: everything in its folder but its ``run.json``."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +16,11 @@ from wsi_maxmin.grids import TileGrid
 from wsi_maxmin.inference import run_tiles
 from wsi_maxmin.pipelines._engine import EngineSettings, make_engine
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, TILEMAPS, TILES, write_heatmap
-from wsi_maxmin.pipelines._tile_plan import identify, plan_tiles
+from wsi_maxmin.pipelines._tile_plan import plan_tiles
+from wsi_maxmin.pipelines._timings import Measurement, describe
 from wsi_maxmin.progress import Progress
 from wsi_maxmin.readers import Reader
-from wsi_maxmin.runinfo import Stopwatch, environment, peak_memory_bytes
+from wsi_maxmin.runinfo import environment
 from wsi_maxmin.sinks import picture
 from wsi_maxmin.tilemaps import MapSpec, TileMaps, map_downsample, tile_table
 
@@ -54,35 +56,59 @@ class Means:
         return make_engine(self.checkpoint, self.choice, self.device)
 
 
-def infer_one(run: Means, slide: Reader, tissue_mask: Path | None, folder: Path) -> dict[str, Any]:
-    """Write everything of a slide but its ``run.json``; return the facts that go there."""
-    watch, name, settings, config = Stopwatch(), slide.info.slide_id, run.settings, run.checkpoint.config.slide
-    folder.mkdir(parents=True, exist_ok=True)
+def infer_one(
+    run: Means,
+    slide: Reader,
+    tissue_mask: Path | None,
+    folder: Path,
+    *,
+    identity: Mapping[str, Any],
+    measured: Measurement,
+) -> dict[str, Any]:
+    """Write everything of a slide but its ``run.json``; return the facts that go there.
+
+    Parameters
+    ----------
+    run : Means
+    slide : Reader
+    tissue_mask : Path or None
+    folder : Path
+        Of the slide's results; not marked as done (`begin`).
+    identity : mapping
+        By what the slide is recognised; see `identify`.
+    measured : Measurement
+        Gets the time of every stage.
+    """
+    watch, name, settings, config = measured.watch, slide.info.slide_id, run.settings, run.checkpoint.config.slide
     with watch.stage("tissue"):
         plan = plan_tiles(slide, config, settings, tissue_mask)
-    grid, facts = plan.grid, identify(slide, tissue_mask, hashed=settings.hash_slide_ids)
+    grid = plan.grid
     mpp = grid.describe_mpp(plan.requested) + slide.info.mpp_note()
     run.progress.say(f"{name}: {len(grid)} tiles of {mpp}, on {run.device}")
     for warning in plan.warnings:
         run.progress.say(f"{name}: WARNING: {warning}")
-    maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(run, grid, facts), plan.tissue)
-    missing = sum(len(chunk) for chunk in maps.todo())
-    with run.progress.track(name, len(grid), unit="tile", done=len(grid) - missing) as advance:
-        if missing:
-            run_tiles(
-                run.engine,
-                slide,
-                maps,
-                batch_size=run.batch_size,
-                readers=run.readers,
-                advance=advance,
-                stopwatch=watch,
-            )
-    with watch.stage("stitch and write"):
-        georef = write_heatmap(maps, folder, settings)
-    partial_file = folder / f".{TILES}.partial"
-    tile_table(maps).to_parquet(partial_file, index=False)
-    partial_file.replace(folder / TILES)
+    maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(run, grid, identity), plan.tissue)
+    measured.tiles = sum(len(chunk) for chunk in maps.todo())
+    with run.progress.track(name, len(grid), unit="tile", done=len(grid) - measured.tiles) as advance:
+        if measured.tiles:
+            with watch.stage("start engine"):
+                engine = run.engine
+            with measured.running(engine.meter):
+                run_tiles(
+                    engine,
+                    slide,
+                    maps,
+                    batch_size=run.batch_size,
+                    readers=run.readers,
+                    advance=advance,
+                    stopwatch=watch,
+                )
+    with watch.stage("heatmap"):
+        georef = write_heatmap(maps, folder, settings, watch)
+    with watch.stage("table"):
+        partial_file = folder / f".{TILES}.partial"
+        tile_table(maps).to_parquet(partial_file, index=False)
+        partial_file.replace(folder / TILES)
     with watch.stage("picture"):
         picture.write(
             slide,
@@ -93,22 +119,22 @@ def infer_one(run: Means, slide: Reader, tissue_mask: Path | None, folder: Path)
             threshold=config.threshold,
             title=name,
         )
-    run.progress.say(_where_time_went(name, watch, missing))
+    facts = measured.facts()
+    run.progress.say(describe(name, facts))
     return {
-        "slide": facts,
+        "slide": identity,
         "mpp": {"requested": plan.requested, "slide": grid.slide_mpp, "effective": grid.mpp},
         "tiles": len(grid),
-        "tiles_run": missing,
-        "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
-        "elapsed_seconds": round(watch.elapsed, 3),
-        "peak_memory_bytes": peak_memory_bytes(),
+        **facts,
         "device": str(run.device),
         "environment": environment(),
     }
 
 
-def _map_spec(run: Means, grid: TileGrid, slide: dict[str, Any]) -> MapSpec:
+def _map_spec(run: Means, grid: TileGrid, identity: Mapping[str, Any]) -> MapSpec:
     config = run.checkpoint.config
+    # Data files hold no times: maps of a copy of the slide are the same bytes.
+    slide = {key: value for key, value in identity.items() if key != "modified"}
     return MapSpec(
         downsample=map_downsample(grid.tile_px),
         class_names=config.data.classes,
@@ -117,13 +143,4 @@ def _map_spec(run: Means, grid: TileGrid, slide: dict[str, Any]) -> MapSpec:
         # Another engine or precision gives other values: its maps are not continued.
         model=run.checkpoint.fingerprint() + run.choice.suffix,
         slide=json.dumps(slide, sort_keys=True),
-    )
-
-
-def _where_time_went(name: str, watch: Stopwatch, tiles: int) -> str:
-    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in watch.seconds.items())
-    rate = tiles / max(watch.seconds.get("model", 0) + watch.seconds.get("wait for tiles", 0), 1e-9)
-    return (
-        f"{name}: {watch.elapsed:.1f} s in all; {stages} s (read is summed over threads);"
-        f" {rate:.1f} tiles/s; peak memory {peak_memory_bytes() / 2**30:.2f} GiB"
     )

@@ -9,7 +9,8 @@ from typing import Any
 from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.grids import Georef
-from wsi_maxmin.runinfo import RUN_FILE, read_json
+from wsi_maxmin.locks import changed_facts
+from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, read_json, write_json
 from wsi_maxmin.sinks import omezarr
 from wsi_maxmin.sinks._ngff import Ngff, check_version
 from wsi_maxmin.stitching import stitch
@@ -113,8 +114,25 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def write_heatmap(maps: TileMaps, folder: Path, settings: MapSettings) -> Georef:
+def begin(folder: Path, settings: Mapping[str, Any], slide: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Take the mark of a finished slide off a folder before anything in it changes, and say what the work is of.
+
+    Tile maps of an unfinished run are removed if the slide's file or tissue mask has changed since; what has changed is
+    returned, with its values then and now.
+    """
+    earlier = (read_json(folder / RUN_FILE) or {}).get("slide")
+    changed = {} if earlier is None else changed_facts(earlier, slide)
+    if changed:
+        clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RUN_FILE, {"status": "running", "settings": settings, "slide": slide})
+    return changed
+
+
+def write_heatmap(maps: TileMaps, folder: Path, settings: MapSettings, stopwatch: Stopwatch | None = None) -> Georef:
     """Stitch tile maps and write ``heatmap.ome.zarr``, replacing it; return its display grid.
+
+    `stopwatch` gets ``stitch`` and ``write``, each summed over threads.
 
     Raises
     ------
@@ -124,11 +142,12 @@ def write_heatmap(maps: TileMaps, folder: Path, settings: MapSettings) -> Georef
     grid = maps.grid
     georef = Georef.for_display(grid.slide_size_px, grid.slide_mpp, settings.heatmap_mpp)
     omezarr.write(
-        stitch(maps, blend=settings.blend, georef=georef),
+        stitch(maps, blend=settings.blend, georef=georef, stopwatch=stopwatch),
         folder / HEATMAP,
         threshold=maps.spec.threshold,
         tissue=maps.tissue(),
         name=grid.slide_id,
         ngff=settings.ngff,
+        stopwatch=stopwatch,
     )
     return georef

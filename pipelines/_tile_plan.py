@@ -1,6 +1,7 @@
 """Which tiles of a slide a model is run on, and at which µm per pixel: the same for a run and for its dry run."""
 
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,12 @@ def plan_tiles(slide: Reader, model: SlideConfig, settings: TileSettings, tissue
 
 def identify(slide: Reader, tissue_mask: Path | None, *, hashed: bool) -> dict[str, Any]:
     """Return the facts by which a later run sees whether slide and tissue mask are still the same."""
-    facts = slide.fingerprint()
+    facts, path = slide.fingerprint(), slide.info.path
     if hashed:
         del facts["file"]
+    elif isinstance(path, Path) and path.is_file():
+        # Samples may miss a change that leaves the size as it was. Of a slide without a name it would be a trace.
+        facts["modified"] = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat()
     return facts if tissue_mask is None else {**facts, "tissue_mask": digest(tissue_mask)}
 
 

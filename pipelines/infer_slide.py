@@ -1,6 +1,7 @@
 """Run a model over slides: tile maps, stitched heatmap, table of tiles, picture."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,8 +15,9 @@ from wsi_maxmin.engines._choice import check_choice
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines._engine import batch_size_for, settle
 from wsi_maxmin.pipelines._one_slide import InferSettings, Means, infer_one
-from wsi_maxmin.pipelines._slide_folder import SlideResult, check_names, clear, finished_facts, slide_result
+from wsi_maxmin.pipelines._slide_folder import SlideResult, begin, check_names, clear, finished_facts, slide_result
 from wsi_maxmin.pipelines._tile_plan import identify
+from wsi_maxmin.pipelines._timings import describe, measuring, totals
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.readers import open_slide
 from wsi_maxmin.runinfo import RUN_FILE, read_json, write_json
@@ -83,22 +85,38 @@ def infer_slide(
 
         def work(slide_id: str, path: Path | UPath) -> Status:
             folder = out / slide_id
-            with (
-                run.hiding_names(slide_id),
-                open_slide(path, slide_mpp=run.slide_mpp(slide_id), slide_id=slide_id) as slide,
-            ):
-                mask = run.tissue_mask(slide_id)
+            with run.hiding_names(slide_id), measuring(where) as measured:
+                with measured.watch.stage("open"):
+                    slide = open_slide(path, slide_mpp=run.slide_mpp(slide_id), slide_id=slide_id)
+                    mask = run.tissue_mask(slide_id)
+                    identity = identify(slide, mask, hashed=run.hashed)
                 if existing == "overwrite":
                     clear(folder)
                 if (earlier := finished_facts(folder, values)) is not None:
-                    same_slide(slide_id, earlier["slide"], identify(slide, mask, hashed=run.hashed))
+                    same_slide(slide_id, earlier["slide"], identity)
                     return "skipped"
-                facts = infer_one(means, slide, mask, folder)
+                if changed := begin(folder, values, identity):
+                    progress.say(f"{slide_id}: not that of the earlier run ({', '.join(changed)}): done from the start")
+                with slide:
+                    facts = infer_one(means, slide, mask, folder, identity=identity, measured=measured)
                 write_json(folder / RUN_FILE, {"status": "done", "settings": values, **facts})
             return "done"
 
         with showing_time_left(work, len(run.slides), progress) as timed:
-            return run_cohort(run.paths(), timed, out=out, settings=values, progress=progress, hide_paths=run.hashed)
+            result = run_cohort(run.paths(), timed, out=out, settings=values, progress=progress, hide_paths=run.hashed)
+        _add_totals(result, progress)
+        return result
+
+
+def _add_totals(result: CohortResult, progress: Progress) -> None:
+    """Say where the time of all slides that this run did went, and keep it in the run's ``run.json``."""
+    done = [result.out / outcome.slide_id for outcome in result.outcomes if outcome.status == "done"]
+    summed, kept = totals(done), read_json(result.out / RUN_FILE)
+    if kept is not None and done:
+        with suppress(OSError):  # said when the outcomes could not be kept either
+            write_json(result.out / RUN_FILE, {**kept, "totals": summed})
+    if len(done) > 1:
+        progress.say(describe(f"{len(done)} slides", summed))
 
 
 def load_for_slides(settings: InferSettings, device: str) -> tuple[Checkpoint, torch.device]:

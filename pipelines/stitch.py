@@ -55,18 +55,21 @@ def stitch_results(
             if earlier.get("status") == "done" and earlier["settings"] == values and earlier["source"] == source:
                 return "skipped"
             target.mkdir(parents=True, exist_ok=True)
+            kept = {"settings": values, "source": source}
+            write_json(target / RUN_FILE, {"status": "running", **kept})  # what is there is no longer whole
             watch = Stopwatch()
             maps = TileMaps(folder / TILEMAPS)
             progress.say(f"{slide_id}: {len(maps.grid)} tiles")
-            georef = write_heatmap(maps, target, settings)
+            georef = write_heatmap(maps, target, settings, watch)
             progress.say(f"{slide_id}: {target / HEATMAP}, {georef.mpp:.4g} µm a pixel, in {watch.elapsed:.1f} s")
             facts = {
                 "mpp": georef.mpp,
                 "elapsed_seconds": round(watch.elapsed, 3),
+                "timings": {"summed_over_threads": {stage: round(s, 3) for stage, s in watch.beside().items()}},
                 "peak_memory_bytes": peak_memory_bytes(),
                 "environment": environment(),
             }
-            write_json(target / RUN_FILE, {"status": "done", "settings": values, "source": source, **facts})
+            write_json(target / RUN_FILE, {"status": "done", **kept, **facts})
             return "done"
 
         return run_cohort(folders, work, out=out, settings=values, progress=progress)

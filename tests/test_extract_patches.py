@@ -158,6 +158,7 @@ def test_facts_hold_settings_and_fingerprints_and_no_times(make_slide: Callable[
         "one": {
             "file": "one.tif",
             "bytes": path.stat().st_size,
+            "sampled": open_slide(path).fingerprint()["sampled"],
             "size_px": [512, 384],
             "annotation": None,
             "tissue_mask": None,

@@ -24,10 +24,10 @@ from wsi_maxmin.cohort import CohortResult, Existing
 from wsi_maxmin.engines.torch import TorchEngine
 from wsi_maxmin.errors import InputError, SlideError
 from wsi_maxmin.geometry import Box
-from wsi_maxmin.pipelines import infer_slide as module
+from wsi_maxmin.pipelines import _one_slide as one_slide
 from wsi_maxmin.pipelines import plan_heatmaps as dry_module
 from wsi_maxmin.pipelines._dry_run import DryRun, Expected
-from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide, slide_result
+from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide, load_for_slides, slide_result
 from wsi_maxmin.pipelines.plan_heatmaps import plan_heatmaps
 from wsi_maxmin.progress import Advance, Quiet
 from wsi_maxmin.readers import open_slide
@@ -42,14 +42,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 MakeSlide = Callable[..., Path]
 TISSUE = (64, 64, 384, 256)
 NAME = "Erika-Mustermann"
-DRAW = module.picture.write
+DRAW = one_slide.picture.write
 
 
 @pytest.fixture(autouse=True)
 def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keep the titles of pictures instead of drawing them, which takes longer than all else here."""
     drawn: list[str] = []
-    monkeypatch.setattr(module.picture, "write", lambda *_, title, **__: drawn.append(title))
+    monkeypatch.setattr(one_slide.picture, "write", lambda *_, title, **__: drawn.append(title))
     return drawn
 
 
@@ -151,7 +151,10 @@ def test_a_run_of_an_earlier_version_is_resumed(make: MakeSlide, tmp_path: Path,
     names = {"command", "blend", "heatmap_mpp", "ngff", "model", "overlap", "min_tissue", "slide_mpp"}
     names |= {"engine", "precision"}
     assert set(kept["settings"]) == names
-    assert set(kept["slide"]) == {"file", "bytes", "size_px"}
+    later = {"sampled", "modified"}
+    assert set(kept["slide"]) == {"file", "bytes", "size_px"} | later
+    kept["slide"] = {key: value for key, value in kept["slide"].items() if key not in later}
+    (out / "one" / "run.json").write_text(json.dumps(kept))
     (out / "slides.csv").unlink()
     assert statuses(infer([one], out, settings, "resume")) == {"one": "skipped"}
     assert set(listed(out)) == {"one"}
@@ -377,7 +380,7 @@ def test_a_resolution_that_makes_no_sense_is_refused(
 def test_a_hashed_name_stands_in_no_file_and_no_message(
     make: MakeSlide, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.picture, "write", DRAW)
+    monkeypatch.setattr(one_slide.picture, "write", DRAW)
     slides = [make(f"in/{NAME}"), make(f"in/{NAME}-mute", mpp=None), tmp_path / f"{NAME}-gone.tif"]
     slides.append(tmp_path / f"{NAME}-broken.tif")
     slides[3].write_text("not a slide")
@@ -416,7 +419,7 @@ def test_an_error_of_any_kind_is_logged_without_the_name(
     def fail(slide: Any, *_: object) -> None:
         raise PermissionError(13, "Permission denied", str(slide.info.path))
 
-    monkeypatch.setattr(module, "plan_tiles", fail)
+    monkeypatch.setattr(one_slide, "plan_tiles", fail)
     result = infer([make(NAME)], tmp_path / "out", replace(settings, hash_slide_ids=True))
     assert result.exit_code == 1
     assert "Permission denied" in result.outcomes[0].why
@@ -512,7 +515,7 @@ def test_the_model_is_tried_once_and_in_whole_batches_where_a_device_computes_th
     plan_heatmaps(slides, settings=settings, device="cpu", batch_size=4)
     assert sizes == [1] * 9  # the first to get ready
     sizes.clear()
-    checkpoint, device = module.load_for_slides(settings, "cpu")
+    checkpoint, device = load_for_slides(settings, "cpu")
     trial = dry_module._Trial(checkpoint, TorchEngine(checkpoint, device, "fp32", 8), 9)
     trial.use([_grey(), _grey()])
     assert trial.seconds > 0 < trial.tile_bytes

@@ -37,8 +37,17 @@ def test_a_slide_gets_map_tiles_table_picture_and_facts(tmp_path, tissue_slide, 
     assert facts["status"] == "done"
     assert facts["tiles"] == facts["tiles_run"] == len(pd.read_parquet(folder / "tiles.parquet"))
     assert facts["mpp"] == {"requested": 0.25, "slide": 0.25, "effective": 0.25}
-    assert {"read", "wait for tiles", "model", "stitch and write"} <= set(facts["seconds"])
-    assert facts["peak_memory_bytes"] > 1e6
+    timings = facts["timings"]
+    assert {"open", "tissue", "wait for tiles", "model", "heatmap", "table", "picture"} <= set(timings["in_turn"])
+    assert set(timings["summed_over_threads"]) == {"read", "decode", "write maps", "stitch", "write"}
+    assert 0 < timings["on_device"]["computing"] <= timings["in_turn"]["model"]
+    assert 0.8 * facts["elapsed_seconds"] < sum(timings["in_turn"].values()) <= facts["elapsed_seconds"]
+    assert facts["device_busy_share"] == pytest.approx(
+        timings["on_device"]["computing"] / facts["elapsed_seconds"], abs=1e-3
+    )
+    assert facts["tiles_per_second"] > 0
+    assert facts["peak_memory_bytes"]["host"] > 1e7
+    assert facts["peak_memory_bytes"]["device"] is None
     group = zarr.open_group(folder / "heatmap.ome.zarr", mode="r")
     coverage = group["0"][3]
     assert group["0"].shape == (4, 88, 125)

@@ -1,6 +1,11 @@
+import json
+import subprocess
+import sys
+
 import dask
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -208,3 +213,53 @@ def test_resampling_weights_are_an_average(side, step, shift):
 def test_resampling_at_equal_steps_is_the_identity_and_at_twice_the_mean_of_two():
     np.testing.assert_array_equal(resampling_matrix(np.arange(5) + 0.5, 1.0, 5), np.eye(5))
     np.testing.assert_allclose(resampling_matrix(np.array([1.0, 3.0]), 2.0, 4), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
+
+
+# Prints the peak of its own resident memory in GiB.
+LARGE = """
+import json, resource, sys
+import numpy as np
+from pathlib import Path
+from wsi_maxmin.geometry import TissueMask
+from wsi_maxmin.grids import Georef, TileGrid
+from wsi_maxmin.sinks import omezarr
+from wsi_maxmin.stitching import stitch
+from wsi_maxmin.tilemaps import MapSpec, TileMaps
+
+folder, side, share, overlap = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+stride = int(512 * (1 - overlap))
+cells = -(-side // stride)
+rows, columns = np.indices((cells, cells))
+# A disc of tissue in the middle, of the given share of the slide.
+kept = (rows - cells / 2) ** 2 + (columns - cells / 2) ** 2 <= share * cells**2 / np.pi if share < 1 else rows >= 0
+grid = TileGrid(
+    slide_id="s", slide_size_px=(side, side), slide_mpp=0.25, mpp=0.25, tile_px=512, stride_px=stride,
+    shape=(cells, cells), keep=np.argwhere(kept).astype(np.int32),
+)
+classes = ("normal", "tumor")
+spec = MapSpec(downsample=8, class_names=classes, positive_class="tumor", threshold=0.5, model="m", slide="f")
+tissue = TissueMask(mask=np.ones((1000, 1000), bool), downsample=(side / 1000, side / 1000), mpp=0.25 * side / 1000)
+maps = TileMaps.create(folder / "tilemaps.zarr", grid, spec, tissue)
+noise = np.random.default_rng(0).random((64, 1, 64, 64)).astype("f2")
+for chunk in maps.chunks():
+    maps.write(chunk, noise[: len(chunk)], np.zeros((len(chunk), 2), "f4"))
+omezarr.write(stitch(maps), folder / "heatmap.ome.zarr", threshold=0.5, tissue=maps.tissue())
+print(json.dumps({"tiles": len(grid), "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+def test_a_canvas_of_200_000_squared_is_stitched_and_written_in_bounded_memory(tmp_path):
+    """A twentieth of it is tissue, 7,600 tiles."""
+    arguments = [sys.executable, "-c", LARGE, str(tmp_path), "200000", "0.05", "0"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    measured = json.loads(done.stdout)
+    assert measured["tiles"] > 7000
+    assert measured["gib"] < 1.5
+    group = zarr.open_group(tmp_path / "heatmap.ome.zarr", mode="r")
+    assert group["0"].shape == (4, 25000, 25000)
+    middle = np.s_[12288:12800, 12288:12800]
+    assert (group["0"][3][middle] == 255).all()
+    assert 40 < group["0"][0][middle].mean() < 80  # half of the noise, whose mean is a half
+    assert not group["0"][3][:512, :512].any()

@@ -5,13 +5,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from wsi_maxmin.errors import InputError, WsiMaxminError
+from wsi_maxmin.errors import InputError, WsiMaxminError, in_one_line
 from wsi_maxmin.locks import Existing, claim, locked, same_slide
 from wsi_maxmin.progress import Progress
 from wsi_maxmin.runinfo import RUN_FILE, environment, read_json, write_json
@@ -142,7 +143,11 @@ def run_cohort(
 
     def write(status: str) -> None:
         known = earlier | {slide_id: asdict(outcomes[slide_id]) for slide_id in slides if slide_id in outcomes}
-        write_json(out / RUN_FILE, {"status": status, **facts, "slides": list(known.values())})
+        try:
+            write_json(out / RUN_FILE, {"status": status, **facts, "slides": list(known.values())})
+        except OSError as error:
+            # The slides go on: each has its own file, and a run that is not marked done can be resumed.
+            progress.say(f"WARNING: {out / RUN_FILE} is not up to date: {in_one_line(error)}")
 
     def keep(outcome: Outcome, trace: str) -> None:
         slide_id, then = outcome.slide_id, earlier.get(outcome.slide_id, {})
@@ -151,7 +156,10 @@ def run_cohort(
             outcome = replace(outcome, why="done by an earlier run", seconds=seconds)
         if trace:
             now = datetime.now().astimezone().isoformat(timespec="seconds")
-            with (out / FAILURES).open("a", encoding="utf-8", errors="surrogateescape") as log:
+            with (
+                suppress(OSError),
+                (out / FAILURES).open("a", encoding="utf-8", errors="surrogateescape") as log,
+            ):
                 log.write(f"{now}  {slide_id}  {outcome.path}\n{trace}\n")
         outcomes[slide_id] = outcome
         if outcome.status == "failed" and len(slides) > 1:
@@ -219,7 +227,7 @@ def _attempt(slide_id: str, path: P, *, work: Callable[[str, P], Status], hide_p
         trace = traceback.format_exc()
         _log.error("%s failed\n%s", where or slide_id, trace)
         bad_input = isinstance(error, WsiMaxminError)
-        status, why = "failed", str(error) if bad_input else f"{type(error).__name__}: {error}"
+        status, why = "failed", str(error) if bad_input else in_one_line(error)
     seconds = round(time.perf_counter() - start, 2)
     outcome = Outcome(slide_id=slide_id, path=where, status=status, why=why, bad_input=bad_input, seconds=seconds)
     return outcome, trace

@@ -4,6 +4,16 @@ Each message is one line that says what went wrong, what was got, what was expec
 Each class is also the built-in exception that a caller would expect, so ``except ValueError`` keeps working.
 """
 
+import errno
+
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on the disk of --out, then --resume"),
+    errno.EFBIG: "raise the limit of a file's size, then --resume",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it readable and writable, then --resume"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "check the disk, then --resume"),
+    errno.EMFILE: "raise the limit of open files (ulimit -n), then --resume",
+}
+
 
 class WsiMaxminError(Exception):
     """Root of all errors raised on purpose.
@@ -58,3 +68,10 @@ class WorkerDiedError(WsiMaxminError, RuntimeError):
 
 class MissingExtraError(WsiMaxminError, ImportError):
     """An optional dependency is needed and not installed."""
+
+
+def in_one_line(error: Exception) -> str:
+    """Say what an error that nobody raised on purpose means: its kind, its message, and a remedy where one is known."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    remedy = _REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None
+    return said if remedy is None else f"{said}; {remedy}"

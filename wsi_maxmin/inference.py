@@ -40,7 +40,8 @@ def run_tiles(
     advance : Advance
         Told of every batch.
     stopwatch : Stopwatch
-        Gets ``read`` (summed over the reading threads), ``wait for tiles``, ``model`` and ``write maps``.
+        Gets, in turn, ``wait for tiles``, ``model`` (giving it tiles and waiting for outputs) and ``wait for writing``;
+        summed over threads what the reader tells (`Reader.timed_by`) and ``write maps``.
 
     Raises
     ------
@@ -51,9 +52,13 @@ def run_tiles(
     boxes = list(maps.grid.boxes())
     wanted = [boxes[index] for chunk in todo for index in chunk]
     began, tiles = time.perf_counter(), 0
-    with ThreadPoolExecutor(readers, "read") as pool, _ChunkWriter(maps, todo, stopwatch) as writer:
+    with (
+        slide.timed_by(stopwatch),
+        ThreadPoolExecutor(readers, "read") as pool,
+        _ChunkWriter(maps, todo, stopwatch) as writer,
+    ):
         ahead = _AHEAD_PER_READER * readers + engine.depth * batch_size
-        source = read_ahead(pool, slide, wanted, maps.grid.tile_px, ahead, stopwatch)
+        source = read_ahead(pool, slide, wanted, maps.grid.tile_px, ahead)
         under_way: deque[tuple[Pending, int]] = deque()
         for start in range(0, len(wanted), batch_size):
             with stopwatch.stage("wait for tiles"):
@@ -79,7 +84,7 @@ class _ChunkWriter:
     todo : sequence of range
         The chunks whose outputs come, in order.
     stopwatch : Stopwatch
-        Gets ``write maps``.
+        Gets ``write maps`` and ``wait for writing``.
     """
 
     def __init__(self, maps: TileMaps, todo: Sequence[range], stopwatch: Stopwatch) -> None:
@@ -87,7 +92,7 @@ class _ChunkWriter:
         self._todo = deque(todo)
         self._rest: list[Outputs] = []
         self._pool = ThreadPoolExecutor(1, "write")
-        self._behind: deque[Future[float]] = deque()
+        self._behind: deque[Future[None]] = deque()
 
     def __enter__(self) -> "_ChunkWriter":
         return self
@@ -105,13 +110,18 @@ class _ChunkWriter:
             masks, logits = join(self._rest)
             size = len(chunk)
             self._rest = [Outputs(masks[size:], logits[size:])]
-            self._behind.append(self._pool.submit(_write, self._maps, chunk, Outputs(masks[:size], logits[:size])))
+            self._behind.append(self._pool.submit(self._write, chunk, Outputs(masks[:size], logits[:size])))
             self._wait(1)
 
     def _wait(self, allowed: int) -> None:
         """Let at most `allowed` chunks be on their way to the disk."""
-        while len(self._behind) > allowed:
-            self._stopwatch.add("write maps", self._behind.popleft().result())
+        with self._stopwatch.stage("wait for writing"):
+            while len(self._behind) > allowed:
+                self._behind.popleft().result()
+
+    def _write(self, chunk: range, outputs: Outputs) -> None:
+        with self._stopwatch.stage("write maps", summed=True):
+            self._maps.write(chunk, outputs.masks, outputs.logits)
 
 
 def read_ahead(
@@ -120,34 +130,16 @@ def read_ahead(
     boxes: Sequence[Box],
     tile_px: int,
     ahead: int,
-    stopwatch: Stopwatch,
 ) -> Iterator[Pixels]:
     """Yield the tiles in order while at most `ahead` further ones are being read or wait."""
-    queue: deque[Future[tuple[Pixels, float]]] = deque()
+    queue: deque[Future[Pixels]] = deque()
     try:
         for box in boxes:
-            queue.append(pool.submit(_read, slide, box, tile_px))
+            queue.append(pool.submit(slide.read, box, tile_px, tile_px))
             if len(queue) > ahead:
-                yield _take(queue, stopwatch)
+                yield queue.popleft().result()
         while queue:
-            yield _take(queue, stopwatch)
+            yield queue.popleft().result()
     finally:
         for future in queue:
             future.cancel()
-
-
-def _take(queue: deque[Future[tuple[Pixels, float]]], stopwatch: Stopwatch) -> Pixels:
-    pixels, seconds = queue.popleft().result()
-    stopwatch.add("read", seconds)
-    return pixels
-
-
-def _read(slide: Reader, box: Box, tile_px: int) -> tuple[Pixels, float]:
-    start = time.perf_counter()
-    return slide.read(box, tile_px, tile_px), time.perf_counter() - start
-
-
-def _write(maps: TileMaps, chunk: range, outputs: Outputs) -> float:
-    start = time.perf_counter()
-    maps.write(chunk, outputs.masks, outputs.logits)
-    return time.perf_counter() - start

@@ -16,6 +16,8 @@ from wsi_maxmin.runinfo import RUN_FILE, read_json
 Existing = Literal["refuse", "resume", "overwrite"]
 
 _LOCK = ".lock"
+# Runs of earlier versions did not keep these facts of a slide.
+_LATER_FACTS = ("sampled", "modified")
 
 
 @contextmanager
@@ -107,11 +109,10 @@ def claim(folder: Path, settings: Mapping[str, Any], existing: Existing, *, may_
         )
     keys = sorted({*before, *settings} - set(may_change))
     if changed := [key for key in keys if before.get(key) != settings.get(key)]:
-        key = changed[0]
         raise InputError(
             f"{folder} was started with other settings",
-            got=f"{key} = {settings.get(key)}",
-            expected=f"{before.get(key)}",
+            got=", ".join(f"{key} = {settings.get(key)}" for key in changed),
+            expected=", ".join(f"{before.get(key)}" for key in changed),
             remedy="repeat the earlier settings, use --overwrite or another folder",
         )
     return False
@@ -123,12 +124,18 @@ def same_slide(slide_id: str, before: Mapping[str, Any], now: Mapping[str, Any])
     Raises
     ------
     InputError
-        If it is another one.
+        If it is another one; the message says what has changed.
     """
-    if dict(before) != dict(now):
+    if changed := changed_facts(before, now):
         raise InputError(
             f"{slide_id} is done, but from another file",
-            got=dict(now),
-            expected=dict(before),
-            remedy="use --overwrite or another folder",
+            got=", ".join(f"{key} {after}" for key, (_, after) in changed.items()),
+            expected=", ".join(f"{key} {then}" for key, (then, _) in changed.items()),
+            remedy="put that file back, use --overwrite or another folder",
         )
+
+
+def changed_facts(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the facts of a slide that differ, with their values then and now."""
+    keys = [key for key in {**before, **now} if key in before or key not in _LATER_FACTS]
+    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}

@@ -6,9 +6,10 @@ import platform
 import resource
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from wsi_maxmin._version import __version__
 
 RUN_FILE = "run.json"
 _LARGE = (".tif", ".tiff")
+_STATM = Path("/proc/self/statm")
+_SAMPLE_S = 0.05
 _PACKAGES = (
     "numpy",
     "torch",
@@ -35,29 +38,51 @@ _PACKAGES = (
 
 
 class Stopwatch:
-    """Seconds spent in each named stage of one thread; stages of different threads overlap and are told apart.
+    """Seconds spent in each named stage; any number of threads may add to them.
+
+    A stage either takes its turn in the thread that leads the work, or is done on threads beside it: then its seconds
+    are summed over them, and may be more than the wall clock shows. A pickled stopwatch starts anew: what is measured
+    in another process does not come back.
 
     Attributes
     ----------
     seconds : dict of str to float
+    summed : set of str
+        Stages that are summed over threads.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.summed: set[str] = set()
+        self._lock = threading.Lock()
         self._start = time.perf_counter()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stopwatch, ()
+
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str, *, summed: bool = False) -> Iterator[None]:
         """Add the time until the block ends to a stage."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.add(name, time.perf_counter() - start)
+            self.add(name, time.perf_counter() - start, summed=summed)
 
-    def add(self, name: str, seconds: float) -> None:
+    def add(self, name: str, seconds: float, *, summed: bool = False) -> None:
         """Add time that was measured elsewhere."""
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        with self._lock:
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+            if summed:
+                self.summed.add(name)
+
+    def in_turn(self) -> dict[str, float]:
+        """Return the stages that came one after the other."""
+        return {name: seconds for name, seconds in self.seconds.items() if name not in self.summed}
+
+    def beside(self) -> dict[str, float]:
+        """Return the stages that are summed over threads."""
+        return {name: seconds for name, seconds in self.seconds.items() if name in self.summed}
 
     @property
     def elapsed(self) -> float:
@@ -88,11 +113,50 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+@contextmanager
+def watching_memory() -> Iterator[Callable[[], int]]:
+    """Hand out a function that returns the largest resident memory of this process since the block began.
+
+    It is exact where the process has never had as much before; else the largest of 20 samples a second, since resetting
+    the kernel's own mark would spoil it for whatever started the process. Where there is no ``/proc``, it is the peak
+    of the process so far.
+    """
+    before, highest, ended = peak_memory_bytes(), _resident_bytes(), threading.Event()
+
+    def sample() -> None:
+        nonlocal highest
+        while not ended.wait(_SAMPLE_S):
+            highest = max(highest, _resident_bytes())
+
+    def peak() -> int:
+        now = peak_memory_bytes()
+        return now if now > before else max(highest, _resident_bytes())
+
+    sampler = threading.Thread(target=sample, name="memory", daemon=True)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        sampler.join()
+
+
+def _resident_bytes() -> int:
+    if not _STATM.exists():
+        return peak_memory_bytes()
+    return int(_STATM.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+
+
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON; a file of that name is replaced only once the new one is whole."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

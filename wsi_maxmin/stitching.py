@@ -11,6 +11,7 @@ import numpy.typing as npt
 from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.grids import Georef
+from wsi_maxmin.runinfo import Stopwatch
 from wsi_maxmin.tilemaps import TileMaps, uncertainty
 
 CHUNK_PX = 512
@@ -35,7 +36,14 @@ class Heatmap:
     channels: tuple[str, ...]
 
 
-def stitch(maps: TileMaps, *, blend: str = "hann", georef: Georef | None = None, chunk_px: int = CHUNK_PX) -> Heatmap:
+def stitch(
+    maps: TileMaps,
+    *,
+    blend: str = "hann",
+    georef: Georef | None = None,
+    chunk_px: int = CHUNK_PX,
+    stopwatch: Stopwatch | None = None,
+) -> Heatmap:
     """Blend overlapping tiles into one map.
 
     Each output chunk gathers the tiles that touch it, resamples them from the grid's canvas to the display grid at
@@ -51,6 +59,8 @@ def stitch(maps: TileMaps, *, blend: str = "hann", georef: Georef | None = None,
         The display grid; by default that of `Georef.for_display`.
     chunk_px : int
         Side of the chunks that tasks compute; the values do not depend on it.
+    stopwatch : Stopwatch, optional
+        Gets ``stitch``, summed over the threads that compute chunks.
 
     Returns
     -------
@@ -69,7 +79,7 @@ def stitch(maps: TileMaps, *, blend: str = "hann", georef: Georef | None = None,
             "the tile maps are not complete", got=maps.path, remedy="finish them with infer-slide --resume"
         )
     georef = georef or Georef.for_display(maps.grid.slide_size_px, maps.grid.slide_mpp)
-    gather = Gather.of(maps, blend, georef)
+    gather = Gather.of(maps, blend, georef, stopwatch or Stopwatch())
     rows, columns = georef.shape
     data = da.map_blocks(
         gather,
@@ -95,6 +105,8 @@ class Gather:
         Posterior of the positive class and uncertainty of each tile; (N, 0) for a method without classes.
     lookup : (rows, columns) int32
         Position of each grid cell in ``keep``, −1 where it is not kept.
+    stopwatch : Stopwatch
+        Gets ``stitch``.
     """
 
     maps: TileMaps
@@ -103,9 +115,10 @@ class Gather:
     channels: tuple[str, ...]
     scores: Float
     lookup: npt.NDArray[np.int32]
+    stopwatch: Stopwatch
 
     @classmethod
-    def of(cls, maps: TileMaps, blend: str, georef: Georef) -> "Gather":
+    def of(cls, maps: TileMaps, blend: str, georef: Georef, stopwatch: Stopwatch) -> "Gather":
         """Plan the gather; nothing is read but the class scores."""
         blends.load(blend)  # an unknown one is an error now, not in a task
         posterior = maps.posterior()
@@ -124,17 +137,22 @@ class Gather:
             channels=channels,
             scores=scores,
             lookup=lookup,
+            stopwatch=stopwatch,
         )
 
     def __call__(self, block_info: Any = None) -> npt.NDArray[np.float32]:
         """Return the chunk that dask asks for, (C, h, w) float32."""
         (_, _), (top, bottom), (left, right) = block_info[None]["array-location"]
-        return self.chunk(top, bottom, left, right)
+        with self.stopwatch.stage("stitch", summed=True):
+            return self.chunk(top, bottom, left, right)
 
     def chunk(self, top: int, bottom: int, left: int, right: int) -> npt.NDArray[np.float32]:
         """Return display rows top … bottom and columns left … right, (C, h, w) float32."""
         ys, xs = self._centres(top, bottom), self._centres(left, right)
         rows, columns = self._touching(ys, 0), self._touching(xs, 1)
+        if (self.lookup[rows.start : rows.stop, columns.start : columns.stop] < 0).all():
+            # Most of a slide is glass.
+            return self._uncovered(len(ys), len(xs))
         rule = blends.load(self.blend)
         highest = getattr(rule, "HIGHEST", False)
         sums = np.full((len(self.channels) - 1, len(ys), len(xs)), -np.inf if highest else 0.0)
@@ -161,6 +179,11 @@ class Gather:
         covered = weights > 0
         means = np.divide(sums, 1 if highest else weights, where=covered, out=np.full_like(sums, np.nan))
         return np.concatenate([means, covered[None]]).astype(np.float32)
+
+    def _uncovered(self, height: int, width: int) -> npt.NDArray[np.float32]:
+        empty = np.full((len(self.channels), height, width), np.nan, dtype=np.float32)
+        empty[-1] = 0
+        return empty
 
     def _values(self, index: int, mask: Float) -> tuple[Float | float, ...]:
         """Values of a tile in every channel but coverage, given its soft mask on the display grid."""

@@ -37,7 +37,8 @@ class OnnxEngine(Engine):
 
     def submit(self, images: Sequence[Pixels]) -> Pending:
         """Run the tiles here."""
-        outputs = join([self._one(image) for image in images])
+        with self.meter.computing():
+            outputs = join([self._one(image) for image in images])
         return lambda: outputs
 
     def _one(self, image: Pixels) -> Outputs:

@@ -44,6 +44,7 @@ class OpenVinoEngine(Engine):
         """Give each tile to the next stream that is free."""
         futures: list[Future[Outputs]] = [Future() for _ in images]
         for image, future in zip(images, futures, strict=True):
+            self.meter.begin()
             self._queue.start_async([image[None]], future)
         return lambda: join([future.result() for future in futures])
 
@@ -55,6 +56,8 @@ class OpenVinoEngine(Engine):
             future.set_result(Outputs(mask, np.array(found.get("logits", np.empty((1, 0))), dtype=np.float32)))
         except Exception as error:  # raised where the outputs are waited for, not in OpenVINO's own thread
             future.set_exception(error)
+        finally:
+            self.meter.end()
 
 
 def compile_graph(model: Any, precision: str, keep: Callable[[Any, Any], None]) -> Any:

@@ -1,6 +1,7 @@
 """PyTorch, on any device."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from wsi_maxmin.checkpoint import Checkpoint
-from wsi_maxmin.engines._base import Engine, Outputs, Pending, Pixels
+from wsi_maxmin.engines._base import Engine, Meter, Outputs, Pending, Pixels
 from wsi_maxmin.errors import InputError
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}
@@ -50,22 +51,31 @@ class TorchEngine(Engine):
     def submit(self, images: Sequence[Pixels]) -> Pending:
         """Queue the batch on the device; on a CPU it is computed here."""
         batch = torch.from_numpy(np.stack(images))
-        if self._device.type == "cuda":
-            batch = batch.pin_memory()
-        batch = batch.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+        if self._device.type != "cuda":
+            with self.meter.computing():
+                outputs = Outputs(*(value.cpu().numpy() for value in self._run(batch)))
+            return lambda: outputs
+        batch = batch.pin_memory()
+        marks = [_mark()]
+        batch = batch.to(self._device, non_blocking=True)
+        marks.append(_mark())
+        masks, logits = self._run(batch)
+        marks.append(_mark())
+        return _fetch(masks, logits, marks, self.meter)
+
+    def _run(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Return soft masks and class scores of (B, H, W, 3) uint8, on the device."""
+        batch = batch.to(self._device).permute(0, 3, 1, 2)
         try:
             parts = [self._forward(part) for part in (batch.split(1) if self._device.type == "cpu" else (batch,))]
         except torch.OutOfMemoryError as error:
             raise InputError(
                 "the device has too little memory for a batch",
-                got=f"{len(images)} tiles on {self._device} ({str(error).partition('.')[0]})",
-                remedy=f"--batch-size {max(len(images) // 2, 1)}",
+                got=f"{len(batch)} tiles on {self._device} ({str(error).partition('.')[0]})",
+                remedy=f"--batch-size {max(len(batch) // 2, 1)}",
             ) from None
         masks, logits = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
-        if self._device.type == "cuda":
-            return _fetch(masks, logits)
-        outputs = Outputs(masks.cpu().numpy(), logits.cpu().numpy())
-        return lambda: outputs
+        return masks, logits
 
     def _forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         number_format = FORMATS[self.precision]
@@ -76,16 +86,27 @@ class TorchEngine(Engine):
         return avg_pool2d(output.mask.float(), self._downsample).half(), logits
 
 
-def _fetch(masks: Tensor, logits: Tensor) -> Pending:
-    """Copy outputs of a GPU into pinned memory, beside what the GPU does next."""
+def _mark() -> torch.cuda.Event:
+    """Let the GPU note the time when it comes to this point."""
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def _fetch(masks: Tensor, logits: Tensor, marks: list[torch.cuda.Event], meter: Meter) -> Pending:
+    """Copy outputs of a GPU into pinned memory, beside what the GPU does next.
+
+    `marks` are before and after the pixels were copied, and after the model.
+    """
     kept = [torch.empty(value.shape, dtype=value.dtype, pin_memory=True) for value in (masks, logits)]
     for target, value in zip(kept, (masks, logits), strict=True):
         target.copy_(value, non_blocking=True)
-    there = torch.cuda.Event()
-    there.record()
+    marks = [*marks, _mark()]
 
     def wait() -> Outputs:
-        there.synchronize()
+        marks[-1].synchronize()
+        sent, computed, fetched = (before.elapsed_time(after) / 1000 for before, after in pairwise(marks))
+        meter.add(computing=computed, transfer=sent + fetched)
         return Outputs(*(value.numpy() for value in kept))
 
     return wait

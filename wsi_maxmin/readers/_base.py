@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,8 @@ from upath import UPath
 from wsi_maxmin.errors import SlideError
 from wsi_maxmin.geometry import Box, SlideInfo
 from wsi_maxmin.readers._area import reduce_by_area
+from wsi_maxmin.readers._bytes import LocalRanges, Ranges, sample_digest
+from wsi_maxmin.runinfo import Stopwatch
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -23,8 +27,11 @@ _MPP_AGREEMENT = 0.01
 class Reader(ABC):
     """A slide that can be read by several threads at once, pickled, and opened again in another process.
 
-    Subclasses implement `info`, `read_level` and `close`, and keep only path and options in their pickled state.
+    Subclasses implement `info`, `read_level` and `close`, and keep only path and options in their pickled state. They
+    say where `read_level` spends its time by `timing`.
     """
+
+    _stopwatch: Stopwatch | None = None
 
     @property
     @abstractmethod
@@ -54,6 +61,24 @@ class Reader(ABC):
         None where the rectangle is not exactly one compressed tile inside the slide, which for many readers is always.
         """
         return None
+
+    @contextmanager
+    def timed_by(self, stopwatch: Stopwatch) -> Iterator[None]:
+        """Let a stopwatch get what is read in the block, summed over the threads that read.
+
+        Stages are ``read`` (bytes), ``decode`` (to pixels) and ``resample``. A reader whose library does the first two
+        in one call, such as OpenSlide, adds both to ``read``.
+        """
+        self._stopwatch = stopwatch
+        try:
+            yield
+        finally:
+            self._stopwatch = None
+
+    def timing(self, stage: Literal["read", "decode", "resample"]) -> AbstractContextManager[None]:
+        """Time a block, if somebody asked."""
+        stopwatch = self._stopwatch
+        return nullcontext() if stopwatch is None else stopwatch.stage(stage, summed=True)
 
     def level_for(self, downsample: float) -> int:
         """Return the coarsest level that is not coarser than `downsample`; 0 where even level 0 is."""
@@ -102,11 +127,12 @@ class Reader(ABC):
             min(bottom - y, region.shape[0]),
         )
         step = downsample / own
-        if step > 1 + _EXACT and abs(step - round(step)) > _EXACT:
-            return reduce_by_area(region, inner, width, height)
-        # At whole steps Pillow's box filter is the mean over the area too, and faster.
-        rule = Image.Resampling.BILINEAR if step < 1 - _EXACT else Image.Resampling.BOX
-        return np.asarray(Image.fromarray(region).resize((width, height), rule, box=inner))
+        with self.timing("resample"):
+            if step > 1 + _EXACT and abs(step - round(step)) > _EXACT:
+                return reduce_by_area(region, inner, width, height)
+            # At whole steps Pillow's box filter is the mean over the area too, and faster.
+            rule = Image.Resampling.BILINEAR if step < 1 - _EXACT else Image.Resampling.BOX
+            return np.asarray(Image.fromarray(region).resize((width, height), rule, box=inner))
 
     def overview(self, downsample: float) -> Pixels:
         """Read the whole slide, reduced."""
@@ -118,14 +144,17 @@ class Reader(ABC):
         return self._bands(self.info.bounds, max(round(width / downsample), 1), max(round(height / downsample), 1))
 
     def fingerprint(self) -> dict[str, object]:
-        """Facts by which a later run recognises the same file."""
-        return {"file": self.info.path.name, "bytes": self._size_bytes(), "size_px": list(self.info.size_px)}
+        """Facts by which a later run recognises the same file; of its content, a hash of samples."""
+        facts: dict[str, object] = {"file": self.info.path.name, "bytes": None, "size_px": list(self.info.size_px)}
+        source = self._bytes()
+        if source is None:
+            return facts
+        return {**facts, "bytes": source.size(), "sampled": sample_digest(source)}
 
-    def _size_bytes(self) -> int | None:
-        try:
-            return self.info.path.stat().st_size
-        except OSError:
-            return None
+    def _bytes(self) -> Ranges | None:
+        """Return the slide's file; None of a slide that is none."""
+        path = self.info.path
+        return LocalRanges(path) if isinstance(path, Path) and path.is_file() else None
 
     def __enter__(self) -> "Reader":
         return self

@@ -1,5 +1,6 @@
 """Ranges of bytes of a file, local or behind any fsspec URL, for any number of threads at once."""
 
+import hashlib
 import os
 import threading
 import weakref
@@ -13,6 +14,7 @@ from wsi_maxmin.errors import MissingExtraError, SlideError
 from wsi_maxmin.slide_ids import source_key
 
 _HEADER_BLOCK = 2**18
+_SAMPLES, _SAMPLE_BYTES = 16, 2**14
 
 
 class Ranges(Protocol):
@@ -53,6 +55,13 @@ def ranges(path: Path | UPath) -> Ranges:
             remedy='pip install "wsi-maxmin[cloud]"',
         ) from None
     return RemoteRanges(path)
+
+
+def sample_digest(source: Ranges) -> str:
+    """Return a hash of 16 KiB at 16 places from the first byte to the last: as quick for a slide of any size."""
+    last = max(source.size() - _SAMPLE_BYTES, 0)
+    spans = [(last * place // (_SAMPLES - 1), _SAMPLE_BYTES) for place in range(_SAMPLES)]
+    return hashlib.sha256(b"".join(source.read(spans))).hexdigest()[:16]
 
 
 class LocalRanges:

@@ -83,6 +83,7 @@ class Level:
             If the data are not a whole tile; codecs raise errors of their own.
         """
         if self.is_jpeg:
+            _require_end(data)
             # Without a JFIF marker RGB tiles are RGB, as Aperio writes them; libjpeg would take them for YCbCr.
             rgb = self.page.photometric == PHOTOMETRIC.RGB and b"JFIF" not in data[:32]
             pixels = imagecodecs.jpeg8_decode(
@@ -109,10 +110,17 @@ class Level:
         """Return a tile's compressed bytes as a JPEG file: with the shared tables, and a marker where it is RGB."""
         if data[:2] != _START:
             raise ValueError("a tile that is no JPEG")
+        _require_end(data)
         tables = self._tables
         rgb = self.page.photometric == PHOTOMETRIC.RGB and b"JFIF" not in data[:32] and b"Adobe" not in data[:64]
         between = tables[2:].removesuffix(_END) if tables else b""
         return _START + (_RGB_MARKER if rgb else b"") + between + data[2:]
+
+
+def _require_end(data: bytes) -> None:
+    """Check that JPEG data have an end: libjpeg paints what is missing grey, and says nothing."""
+    if data.rfind(_END) < 0:
+        raise ValueError("JPEG data without an end")
 
 
 def read_levels(path: Path | UPath, source: Ranges, *, square: bool) -> tuple[list[Level], float | None]:

@@ -58,7 +58,8 @@ class OpenSlideReader(Reader):
         """Read a rectangle of one level; see `Reader.read_level`."""
         path, place = self._options["path"], (level, x, y, width, height)
         try:
-            region = _region(self._slide, *place)
+            with self.timing("read"):
+                region = _region(self._slide, *place)
         except openslide.OpenSlideError:
             # OpenSlide refuses every later call on a handle that has failed once, also those of other threads, whose
             # tiles may be whole: let go of it, and ask once more on a handle of our own.
@@ -85,6 +86,8 @@ def _reopen(options: dict[str, Any]) -> OpenSlideReader:
 
 
 def _open_handle(path: Path) -> openslide.OpenSlide:
+    if not path.exists():
+        raise SlideError(f"{path} is gone", remedy="put it back")
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError:

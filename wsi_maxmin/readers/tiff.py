@@ -10,7 +10,7 @@ from upath import UPath
 
 from wsi_maxmin.geometry import SlideInfo, nominal_downsample
 from wsi_maxmin.readers._base import Pixels, Reader, unreadable
-from wsi_maxmin.readers._bytes import ranges
+from wsi_maxmin.readers._bytes import Ranges, ranges
 from wsi_maxmin.readers._tiff_levels import Level, read_levels
 from wsi_maxmin.slide_ids import source_key
 
@@ -94,10 +94,16 @@ class TiffReader(Reader):
         if not source.is_jpeg or source.clip(x, y, width, height) != (x, y, x + width, y + height):
             return None
         span = source.span(y // down, x // across)
-        return source.standalone_jpeg(self._source.read([span])[0]) if span is not None else None
+        if span is None:
+            return None
+        data = self._fetch([span])[0]
+        try:
+            return source.standalone_jpeg(data)
+        except ValueError as error:
+            raise unreadable(self.info.path, error, _place(source, level, y // down, x // across)) from error
 
-    def _size_bytes(self) -> int | None:
-        return self._source.size()
+    def _bytes(self) -> Ranges:
+        return self._source
 
     def close(self) -> None:
         """Close the file and forget what was decoded; a later read opens it again."""
@@ -137,19 +143,28 @@ class TiffReader(Reader):
         if keep:
             found = {tile: pixels for tile in tiles if (pixels := self._cache.get((level, *tile))) is not None}
         spans = {tile: span for tile in tiles if tile not in found and (span := source.span(*tile)) is not None}
-        read = self._source.read(list(spans.values())) if spans else []
+        read = self._fetch(list(spans.values())) if spans else []
         for tile, data in zip(spans, read, strict=True):
             try:
-                found[tile] = source.decode(data, *tile)
+                with self.timing("decode"):
+                    found[tile] = source.decode(data, *tile)
             except Exception as error:
                 # Each codec has an error class of its own.
-                across, down = source.tile_px
-                place = f"level {level}, {tile[1] * across},{tile[0] * down} {across}×{down}"
-                raise unreadable(self.info.path, error, place) from error
+                raise unreadable(self.info.path, error, _place(source, level, *tile)) from error
             if keep:
                 self._cache.put((level, *tile), found[tile])
         # A tile without bytes was never scanned.
         return [found[tile] if tile in found else source.empty() for tile in tiles]
+
+    def _fetch(self, spans: list[tuple[int, int]]) -> list[bytes]:
+        """Read spans of the file, each whole: codecs take some of the pixels for all of them."""
+        with self.timing("read"):
+            read = self._source.read(spans)
+        for (offset, count), data in zip(spans, read, strict=True):
+            if len(data) < count:
+                error = EOFError(f"the file ends {count - len(data)} bytes before the end of a tile")
+                raise unreadable(self.info.path, error, f"byte {offset}")
+        return read
 
 
 class _Cache:
@@ -181,6 +196,11 @@ class _Cache:
         with self._lock:
             self._tiles.clear()
             self._bytes = 0
+
+
+def _place(level: Level, number: int, row: int, column: int) -> str:
+    across, down = level.tile_px
+    return f"level {number}, {column * across},{row * down} {across}×{down}"
 
 
 def _reopen(options: dict[str, Any]) -> TiffReader:

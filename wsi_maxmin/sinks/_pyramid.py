@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from wsi_maxmin.runinfo import Stopwatch
+
 Reduce = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
 
 
@@ -23,8 +25,8 @@ def halve_nearest(block: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(block[..., ::2, ::2])
 
 
-def halve(source: zarr.Array, target: zarr.Array, reduce: Reduce) -> None:
-    """Fill `target`, half the size of `source` (rounded up), one chunk a task.
+def halve(source: zarr.Array, target: zarr.Array, reduce: Reduce, stopwatch: Stopwatch) -> None:
+    """Fill `target`, half the size of `source` (rounded up), one chunk a task; `stopwatch` gets ``write``.
 
     Raises
     ------
@@ -36,18 +38,19 @@ def halve(source: zarr.Array, target: zarr.Array, reduce: Reduce) -> None:
         raise ValueError(f"half of {source.shape} is {expected}; got {target.shape}")
     side_y, side_x = target.chunks[-2:]
     blocks = [
-        dask.delayed(_fill)(source, target, reduce, top, left)
+        dask.delayed(_fill)(source, target, reduce, top, left, stopwatch)
         for top in range(0, target.shape[-2], side_y)
         for left in range(0, target.shape[-1], side_x)
     ]
     dask.compute(*blocks)
 
 
-def _fill(source: zarr.Array, target: zarr.Array, reduce: Reduce, top: int, left: int) -> None:
+def _fill(source: zarr.Array, target: zarr.Array, reduce: Reduce, top: int, left: int, stopwatch: Stopwatch) -> None:
     side_y, side_x = target.chunks[-2:]
     bottom, right = min(top + side_y, target.shape[-2]), min(left + side_x, target.shape[-1])
-    block = np.asarray(source[..., 2 * top : 2 * bottom, 2 * left : 2 * right])
-    target[..., top:bottom, left:right] = reduce(block)
+    with stopwatch.stage("write", summed=True):
+        block = np.asarray(source[..., 2 * top : 2 * bottom, 2 * left : 2 * right])
+        target[..., top:bottom, left:right] = reduce(block)
 
 
 def _even(block: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -6,6 +6,7 @@ Version 0.4 on Zarr v2 is what every common viewer opens; 0.5 is for those who n
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import zarr
 
 from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import Georef
+from wsi_maxmin.runinfo import Stopwatch
 from wsi_maxmin.sinks._ngff import (
     Ngff,
     add_array,
@@ -43,6 +45,7 @@ def write(
     tissue: TissueMask | None = None,
     name: str = "",
     ngff: Ngff = "0.4",
+    stopwatch: Stopwatch | None = None,
 ) -> None:
     """Write channels, pyramid, labels and metadata; `path` is replaced.
 
@@ -62,6 +65,8 @@ def write(
         Shown by viewers.
     ngff : {"0.4", "0.5"}
         Version of OME-Zarr.
+    stopwatch : Stopwatch, optional
+        Gets ``write``: storing channels and labels and halving them, summed over threads.
 
     Raises
     ------
@@ -71,19 +76,17 @@ def write(
     check_version(ngff)
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    group = open_new(partial, ngff)
-    levels = level_count(heatmap.georef.shape)
-    image = add_array(group, "0", (len(heatmap.channels), *heatmap.georef.shape), _AXES)
-    da.store(heatmap.data.rechunk(image.chunks).map_blocks(to_uint8, dtype=np.uint8), image, lock=False)
-    _pyramid(group, image, levels, halve_mean, _AXES)
-    describe_image(
-        group,
-        _multiscales(heatmap.georef, levels, _AXES, name),
-        {"name": name, "channels": [_channel(channel) for channel in heatmap.channels]},
-    )
-    _write_labels(group, heatmap, levels, threshold, tissue)
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+    stopwatch = stopwatch or Stopwatch()
+    try:
+        group = open_new(partial, ngff)
+        _write_image(group, heatmap, name, stopwatch)
+        _write_labels(group, heatmap, threshold, tissue, stopwatch)
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+    except BaseException:
+        # On a full disk it would take the room of what comes next.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def level_count(shape: tuple[int, int]) -> int:
@@ -96,9 +99,37 @@ def to_uint8(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return np.rint(255 * np.nan_to_num(values, nan=0.0)).clip(0, 255).astype(np.uint8)
 
 
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """An array whose writes are timed."""
+
+    array: zarr.Array
+    stopwatch: Stopwatch
+
+    def __setitem__(self, where: Any, values: npt.NDArray[np.uint8]) -> None:
+        with self.stopwatch.stage("write", summed=True):
+            self.array[where] = values
+
+
+def _write_image(group: zarr.Group, heatmap: Heatmap, name: str, stopwatch: Stopwatch) -> None:
+    levels = level_count(heatmap.georef.shape)
+    image = add_array(group, "0", (len(heatmap.channels), *heatmap.georef.shape), _AXES)
+    # Blocks are whole chunks of the store, of all channels: one task instead of one a channel.
+    blocks = (len(heatmap.channels), *image.chunks[1:])
+    values = heatmap.data.rechunk(blocks).map_blocks(to_uint8, dtype=np.uint8)
+    da.store(values, _Timed(image, stopwatch), lock=False)
+    _pyramid(group, image, levels, halve_mean, _AXES, stopwatch)
+    describe_image(
+        group,
+        _multiscales(heatmap.georef, levels, _AXES, name),
+        {"name": name, "channels": [_channel(channel) for channel in heatmap.channels]},
+    )
+
+
 def _write_labels(
-    group: zarr.Group, heatmap: Heatmap, levels: int, threshold: float, tissue: TissueMask | None
+    group: zarr.Group, heatmap: Heatmap, threshold: float, tissue: TissueMask | None, stopwatch: Stopwatch
 ) -> None:
+    levels = level_count(heatmap.georef.shape)
     labels = group.create_group("labels")
     list_labels(labels, ["tumour"])
     tumour = labels.create_group("tumour")
@@ -111,8 +142,8 @@ def _write_labels(
         downsample=heatmap.georef.downsample,
         dtype=np.uint8,
     )
-    da.store(values, image, lock=False)
-    _pyramid(tumour, image, levels, halve_nearest, _AXES[1:])
+    da.store(values, _Timed(image, stopwatch), lock=False)
+    _pyramid(tumour, image, levels, halve_nearest, _AXES[1:], stopwatch)
     describe_labels(
         tumour,
         _multiscales(heatmap.georef, levels, _AXES[1:], "tumour"),
@@ -147,11 +178,13 @@ def _label_block(
     return np.where(tissue.at(x_l0, y_l0), labels, 0).astype(np.uint8)
 
 
-def _pyramid(group: zarr.Group, image: zarr.Array, levels: int, reduce: Reduce, axes: Sequence[str]) -> None:
+def _pyramid(
+    group: zarr.Group, image: zarr.Array, levels: int, reduce: Reduce, axes: Sequence[str], stopwatch: Stopwatch
+) -> None:
     for level in range(1, levels):
         shape = (*image.shape[:-2], *(math.ceil(side / 2) for side in image.shape[-2:]))
         smaller = add_array(group, str(level), shape, axes)
-        halve(image, smaller, reduce)
+        halve(image, smaller, reduce, stopwatch)
         image = smaller
 
 

@@ -84,7 +84,9 @@ def write(
     bar = figure.colorbar(image, ax=right, label=channel, fraction=0.045, pad=0.02)
     bar.set_ticks(sorted({0.0, threshold, 0.5, 1.0}))
     FigureCanvasAgg(figure)
-    figure.savefig(path)
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, format="png")
+    partial.replace(path)
 
 
 def _map_for(
