@@ -34,9 +34,9 @@ from wsi_maxmin import __version__
 RESULTS = Path(__file__).resolve().parent / "results"
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images"
 OWN = ("numpy", "onnxruntime", "openvino", "torch", "torchvision")
-OPTIONS = {"fp32": ("--engine", "openvino", "--precision", "fp32"), "auto": ()}
+PRECISIONS = ("fp32", "bf16")
 QUICK = {"side": 8192, "levels": 5, "tissue": 0.06, "rounds": 1, "growth_rounds": 1, "growth": [1, 4], "bare_tiles": 8}
-SMALL = 8
+SMALL = 4
 """By how much less tissue the slide has that shows what starting costs."""
 
 
@@ -70,19 +70,16 @@ def entrants(model: Path, arguments: argparse.Namespace) -> list[Entrant]:
     """Return who runs; `{slide}` in a command is the slide."""
     rest = ("{slide}", "{out}", str(model), str(arguments.batch))
     loaders = str(arguments.threads if arguments.loaders is None else arguments.loaders)
-    bare = [("torch, TorchScript", "script", "fp32"), ("openvino, fp32", "openvino", "fp32")]
-    bare += [("openvino, bf16", "openvino", "bf16")]
+    bare = {"torch, TorchScript": ("script", "fp32")} | {f"openvino, {p}": ("openvino", p) for p in PRECISIONS}
+    ours = {f"openvino, {p}": ("--engine", "openvino", "--precision", p) for p in PRECISIONS} | {"auto": ()}
+    count = str(arguments.bare_tiles)
     found = [
-        Entrant(
-            name=f"model alone: {name}",
-            kind=LIMIT,
-            command=("infer_bare.py", *rest, engine, precision, str(arguments.bare_tiles)),
-        )
-        for name, engine, precision in bare
+        Entrant(name=f"model alone: {name}", kind=LIMIT, command=("infer_bare.py", *rest, *engine, count))
+        for name, engine in bare.items()
     ]
     found += [
         Entrant(name=f"wsi-maxmin, {name}", kind=OURS, command=("infer_ours.py", *rest, *options))
-        for name, options in OPTIONS.items()
+        for name, options in ours.items()
     ]
     peers = {"wsinfer": ("wsinfer", ()), "tiatoolbox, PatchPredictor": ("tiatoolbox", ("predictor",))}
     peers["tiatoolbox, SemanticSegmentor"] = ("tiatoolbox", ("segmentor",))
@@ -106,6 +103,7 @@ def race(contenders: Sequence[Entrant], slides: tuple[Path, Path], arguments: ar
             said = run(entrant, arguments.peers, work, sample_s=1 if turn >= 0 else None)
             entrant.command = command
             if said is None:
+                print(f"round {turn}: {entrant.name}: {entrant.error}", flush=True)
                 running.remove(entrant)
                 continue
             took = said.get("seconds", said["wall"])
@@ -221,7 +219,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8, help="tiles a batch [8]")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores that all run on [all]")
     parser.add_argument("--loaders", type=int, help="loader processes of the peers [as many as cores]")
-    parser.add_argument("--bare-tiles", type=int, default=64, help="most tiles of the model alone [64]")
+    parser.add_argument("--bare-tiles", type=int, default=48, help="most tiles of the model alone [48]")
     parser.add_argument("--peers", type=Path, default=HOME, help="folder of the other programs' environments")
     parser.add_argument("--install-peers", action="store_true", help="make those that are not there")
     parser.add_argument("--work", type=Path, help="folder for slides, kept there for the next run [a temporary one]")
