@@ -81,11 +81,14 @@ def entrants(model: Path, arguments: argparse.Namespace) -> list[Entrant]:
         Entrant(name=f"wsi-maxmin, {name}", kind=OURS, command=("infer_ours.py", *rest, *options))
         for name, options in ours.items()
     ]
-    peers = {"wsinfer": ("wsinfer", ()), "tiatoolbox, PatchPredictor": ("tiatoolbox", ("predictor",))}
-    peers["tiatoolbox, SemanticSegmentor"] = ("tiatoolbox", ("segmentor",))
+    peers = {
+        "wsinfer": ("wsinfer",),
+        "tiatoolbox, PatchPredictor": ("tiatoolbox", "predictor"),
+        "tiatoolbox, SemanticSegmentor": ("tiatoolbox", "segmentor"),
+    }
     found += [
         Entrant(name=name, kind=PEER, venv=venv, command=(f"infer_{venv}.py", *rest, loaders, *more))
-        for name, (venv, more) in peers.items()
+        for name, (venv, *more) in peers.items()
     ]
     return [entrant for entrant in found if arguments.programs in entrant.name]
 
@@ -196,7 +199,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if arguments.only != "table":
             slides = {times: make_slide(work, *shape, times * arguments.tissue) for times in arguments.growth}
             rows = measure_growth(slides, model, arguments, work)
-            if arguments.out:
+            if rows and arguments.out:
                 arguments.out.mkdir(parents=True, exist_ok=True)
                 pictures = arguments.pictures or arguments.out
                 write_growth(rows, arguments.out / "infer-growth.csv", pictures / "infer-growth.png")

@@ -186,6 +186,29 @@ def test_the_bare_loop_runs_every_tile_normalised(load, tiny_script, monkeypatch
     assert torch.cat(seen)[:, 0].tolist() == pytest.approx(expected, abs=1e-4)
 
 
+def test_growth_runs_every_slide_with_every_number_of_workers_in_turn(load, benchmark, monkeypatch, tmp_path):
+    growth, ran = load("_infer_growth"), []
+
+    def run(one, _peers, _work, *, sample_s):
+        workers, slide = int(one.command[-1]), one.command[1]
+        ran.append((slide, workers))
+        if (slide, workers) == ("four.tif", 2):
+            one.error = "no such option"
+            return None
+        one.peak_mb = 500.4 * workers * sample_s
+        return {"tiles": 30, "wall": 12.345}
+
+    monkeypatch.setattr(growth, "run", run)
+    slides = {1: Path("one.tif"), 4: Path("four.tif")}
+    rows = growth.measure_growth(slides, tmp_path, benchmark.parse(["--growth-rounds", "2"]), tmp_path)
+    once = [("one.tif", 1), ("one.tif", 2), ("four.tif", 1), ("four.tif", 2)]
+    assert ran == [("one.tif", 1), *once, *once]
+    assert [(row.tissue, row.workers, row.round) for row in rows] == [
+        (times, workers, turn) for turn in (0, 1) for times, workers in ((1, 1), (1, 2), (4, 1))
+    ]
+    assert (rows[1].seconds, rows[1].peak_mb, rows[1].tiles) == (12.35, 1001, 30)
+
+
 def test_growth_is_written_as_a_table_of_runs_and_a_small_picture(load, tmp_path):
     growth = load("_infer_growth")
     rows = [
