@@ -1,11 +1,14 @@
 """What all programs that `infer.py` compares are given: slides with more and less tissue, and one TorchScript model."""
 
 import json
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import torch
 from _camelyon_like import MPP, write_slide
+from peers._venvs import last_line
 from torchvision.models import resnet18
 
 CLASSES, POSITIVE = ("normal", "tumor"), "tumor"
@@ -48,3 +51,15 @@ def make_model(folder: Path, tile_px: int = TILE, mpp: float = MPP) -> Path:
     path.with_suffix(".json").write_text(json.dumps(ours | {"pixel_mean": MEAN, "pixel_std": STD}))
     path.with_name("wsinfer.json").write_text(json.dumps(wsinfer))
     return path
+
+
+def calibrate(model: Path, slide: Path, work: Path) -> None:
+    """Make the int8 graph of a model, which infer-slide then finds; where it cannot be made, say why."""
+    if (work / "int8").exists():
+        return
+    given = {"--to": "openvino", "--precision": "int8", "--calibration": slide, "--tiles": 48, "--out": work / "int8"}
+    words = [str(word) for pair in given.items() for word in pair]
+    command = [sys.executable, "-m", "wsi_maxmin", "export-model", str(model), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"int8: {last_line(done.stderr)}", flush=True)

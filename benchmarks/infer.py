@@ -24,17 +24,17 @@ from pathlib import Path
 from typing import Any
 
 from _infer_growth import measure_growth, write_growth
-from _infer_inputs import make_model, make_slide
+from _infer_inputs import calibrate, make_model, make_slide
 from _machine import cpu_name
 from peers._race import LIMIT, OURS, PEER, Contender, run
 from peers._venvs import HOME, INFERRING, install, version_of
 
 from wsi_maxmin import __version__
+from wsi_maxmin.engines import plugins
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images"
 OWN = ("numpy", "onnxruntime", "openvino", "torch", "torchvision")
-PRECISIONS = ("fp32", "bf16")
 QUICK = {"side": 8192, "levels": 5, "tissue": 0.06, "rounds": 1, "growth_rounds": 1, "growth": [1, 4], "bare_tiles": 8}
 SMALL = 4
 """By how much less tissue the slide has that shows what starting costs."""
@@ -70,8 +70,9 @@ def entrants(model: Path, arguments: argparse.Namespace) -> list[Entrant]:
     """Return who runs; `{slide}` in a command is the slide."""
     rest = ("{slide}", "{out}", str(model), str(arguments.batch))
     loaders = str(arguments.threads if arguments.loaders is None else arguments.loaders)
-    bare = {"torch, TorchScript": ("script", "fp32")} | {f"openvino, {p}": ("openvino", p) for p in PRECISIONS}
-    ours = {f"openvino, {p}": ("--engine", "openvino", "--precision", p) for p in PRECISIONS} | {"auto": ()}
+    precisions = plugins.load("openvino").PRECISIONS["cpu"]
+    bare = {"torch, TorchScript": ("script", "fp32")} | {f"openvino, {p}": ("openvino", p) for p in precisions}
+    ours = {f"openvino, {p}": ("--engine", "openvino", "--precision", p) for p in precisions} | {"auto": ()}
     count = str(arguments.bare_tiles)
     found = [
         Entrant(name=f"model alone: {name}", kind=LIMIT, command=("infer_bare.py", *rest, *engine, count))
@@ -188,6 +189,8 @@ def main(words: Sequence[str] | None = None) -> None:
         if arguments.only != "growth":
             less, more = (make_slide(work, *shape, share) for share in (arguments.tissue / SMALL, arguments.tissue))
             contenders = entrants(model, arguments)
+            if any("int8" in contender.command for contender in contenders):
+                calibrate(model, more, work)
             race(contenders, (less, more), arguments, work)
             print(f"\n{table(contenders)}\n", flush=True)
             figures["programs"] = [asdict(c) | {"without_start": c.without_start} for c in contenders]
@@ -217,12 +220,12 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--growth-rounds", type=int, default=2, help="timed rounds of the growth [2]")
     parser.add_argument("--side", type=int, default=40960, help="side of the slides, px [40960]")
     parser.add_argument("--levels", type=int, default=8, help="levels of their pyramids [8]")
-    parser.add_argument("--tissue", type=float, default=0.0125, help="share of tissue [0.0125]")
+    parser.add_argument("--tissue", type=float, default=0.01, help="share of tissue [0.01]")
     parser.add_argument("--growth", type=int, nargs="+", default=[1, 4, 16], help="times that much tissue [1 4 16]")
     parser.add_argument("--batch", type=int, default=8, help="tiles a batch [8]")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores that all run on [all]")
     parser.add_argument("--loaders", type=int, help="loader processes of the peers [as many as cores]")
-    parser.add_argument("--bare-tiles", type=int, default=48, help="most tiles of the model alone [48]")
+    parser.add_argument("--bare-tiles", type=int, default=32, help="most tiles of the model alone [32]")
     parser.add_argument("--peers", type=Path, default=HOME, help="folder of the other programs' environments")
     parser.add_argument("--install-peers", action="store_true", help="make those that are not there")
     parser.add_argument("--work", type=Path, help="folder for slides, kept there for the next run [a temporary one]")

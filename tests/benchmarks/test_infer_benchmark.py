@@ -152,6 +152,22 @@ def test_a_slide_is_alone_in_its_folder_and_made_once(load, monkeypatch, tmp_pat
         assert [path.name for path in slide.parent.iterdir()] == ["slide.tif"]
 
 
+def test_int8_that_cannot_be_made_is_said_and_is_not_made_twice(load, monkeypatch, tmp_path, capsys):
+    inputs, ran = load("_infer_inputs"), []
+
+    def fails(command, **_):
+        ran.append(command)
+        return inputs.subprocess.CompletedProcess(command, 2, "", "error: no such engine\n")
+
+    monkeypatch.setattr(inputs.subprocess, "run", fails)
+    inputs.calibrate(tmp_path / "model.pt", tmp_path / "slide.tif", tmp_path)
+    assert capsys.readouterr().out == "int8: error: no such engine\n"
+    assert ran[0][3:5] == ["export-model", str(tmp_path / "model.pt")]
+    (tmp_path / "int8").mkdir()
+    inputs.calibrate(tmp_path / "model.pt", tmp_path / "slide.tif", tmp_path)
+    assert len(ran) == 1
+
+
 def test_a_slide_of_more_tissue_has_all_that_one_of_less_has(load):
     field = load("_camelyon_like").tissue_field
     less, more = (field(8192, share, np.random.default_rng(0)) > 0 for share in (0.05, 0.2))
