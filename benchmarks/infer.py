@@ -46,13 +46,14 @@ class Entrant(Contender):
 
     Attributes
     ----------
-    by : str
-        Engine and precision, as it says.
+    by, small_by : str
+        Engine and precision, as it says; with few tiles it may choose others.
     small, large : (tiles, seconds) or None
-        Of the slide with little tissue, and the median of the other.
+        Of the slide with little tissue and of the other; medians.
     """
 
     by: str = ""
+    small_by: str = ""
     small: tuple[int, float] | None = None
     large: tuple[int, float] | None = None
 
@@ -61,7 +62,7 @@ class Entrant(Contender):
         """Tiles a second, start excluded."""
         if self.kind == LIMIT:
             return statistics.median(self.rates) if self.rates else None
-        if self.small is None or self.large is None or self.large[1] <= self.small[1]:
+        if self.small is None or self.large is None or self.small_by != self.by or self.large[1] <= self.small[1]:
             return None
         return (self.large[0] - self.small[0]) / (self.large[1] - self.small[1])
 
@@ -95,32 +96,44 @@ def entrants(model: Path, arguments: argparse.Namespace) -> list[Entrant]:
 
 
 def race(contenders: Sequence[Entrant], slides: tuple[Path, Path], arguments: argparse.Namespace, work: Path) -> None:
-    """Run everybody in turn, twice on the slide of little tissue and then on the other; keep what came of it."""
-    running, seconds = list(contenders), {contender.name: list[float]() for contender in contenders}
+    """Run everybody in turn, twice on the slide of little tissue and then on the other; keep what came of it.
+
+    Of programs of ours, which are done with it so soon that a second counts, the little one is timed in every round.
+    """
+    running, seconds = list(contenders), {c.name: (list[float](), list[float]()) for c in contenders}
     for turn in range(-2, arguments.rounds):
         for entrant in list(running):
-            slide = slides[turn >= 0]
             if entrant.kind == LIMIT and turn < 0:
                 continue
-            command = entrant.command
-            entrant.command = tuple(str(slide) if word == "{slide}" else word for word in command)
-            said = run(entrant, arguments.peers, work, sample_s=1 if turn >= 0 else None)
-            entrant.command = command
-            if said is None:
-                print(f"round {turn}: {entrant.name}: {entrant.error}", flush=True)
-                running.remove(entrant)
-                continue
-            took = said.get("seconds", said["wall"])
-            print(f"round {turn}: {entrant.name}: {said['tiles']} tiles, {took:.1f} s, {said['by']}", flush=True)
-            if turn < 0:
-                entrant.small, entrant.by = (said["tiles"], took), said["by"]
-                continue
-            if entrant.by not in ("", said["by"]):
-                entrant.small = None  # it chose another engine for few tiles: the difference would say nothing
-            seconds[entrant.name].append(took)
-            entrant.by = said["by"]
-            entrant.rates.append(said["tiles"] / took)
-            entrant.large = (said["tiles"], statistics.median(seconds[entrant.name]))
+            for which in (0, 1) if entrant.kind == OURS and turn >= 0 else (int(turn >= 0),):
+                said = _run_on(entrant, slides[which], arguments, work)
+                if said is None:
+                    print(f"round {turn}: {entrant.name}: {entrant.error}", flush=True)
+                    running.remove(entrant)
+                    break
+                took = said.get("seconds", said["wall"])
+                print(f"round {turn}: {entrant.name}: {said['tiles']} tiles, {took:.1f} s, {said['by']}", flush=True)
+                if turn > -2:
+                    seconds[entrant.name][which].append(took)
+                    _keep(entrant, which, said, seconds[entrant.name][which])
+
+
+def _run_on(entrant: Entrant, slide: Path, arguments: argparse.Namespace, work: Path) -> dict[str, Any] | None:
+    command = entrant.command
+    entrant.command = tuple(str(slide) if word == "{slide}" else word for word in command)
+    try:
+        return run(entrant, arguments.peers, work, sample_s=1)
+    finally:
+        entrant.command = command
+
+
+def _keep(entrant: Entrant, which: int, said: dict[str, Any], seconds: Sequence[float]) -> None:
+    middle = (said["tiles"], statistics.median(seconds))
+    if which == 0:
+        entrant.small, entrant.small_by = middle, said["by"]
+    else:
+        entrant.large, entrant.by = middle, said["by"]
+        entrant.rates.append(said["tiles"] / seconds[-1])
 
 
 def table(contenders: Sequence[Entrant]) -> str:
@@ -184,7 +197,8 @@ def main(words: Sequence[str] | None = None) -> None:
     figures = environment(arguments)
     with tempfile.TemporaryDirectory() as folder:
         work = arguments.work or Path(folder)
-        work.mkdir(parents=True, exist_ok=True)
+        for place in filter(None, (work, arguments.out)):
+            place.mkdir(parents=True, exist_ok=True)
         model, shape = make_model(work), (arguments.side, arguments.levels)
         if arguments.only != "growth":
             less, more = (make_slide(work, *shape, share) for share in (arguments.tissue / SMALL, arguments.tissue))
@@ -193,19 +207,16 @@ def main(words: Sequence[str] | None = None) -> None:
                 calibrate(model, more, work)
             race(contenders, (less, more), arguments, work)
             print(f"\n{table(contenders)}\n", flush=True)
-            figures["programs"] = [asdict(c) | {"without_start": c.without_start} for c in contenders]
-            for program in figures["programs"]:
-                del program["command"]
+            shown = [asdict(c) | {"without_start": c.without_start} for c in contenders]
+            figures["programs"] = [{k: v for k, v in one.items() if k != "command"} for one in shown]
             if arguments.out:
-                arguments.out.mkdir(parents=True, exist_ok=True)
                 (arguments.out / "infer.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         if arguments.only != "table":
             slides = {times: make_slide(work, *shape, times * arguments.tissue) for times in arguments.growth}
             rows = measure_growth(slides, model, arguments, work)
             if rows and arguments.out:
-                arguments.out.mkdir(parents=True, exist_ok=True)
-                pictures = arguments.pictures or arguments.out
-                write_growth(rows, arguments.out / "infer-growth.csv", pictures / "infer-growth.png")
+                picture = (arguments.pictures or arguments.out) / "infer-growth.png"
+                write_growth(rows, arguments.out / "infer-growth.csv", picture)
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:

@@ -60,6 +60,7 @@ def names(benchmark) -> dict:
             command=(),
             rates=[100 / 54, 100 / 54],
             by="ov fp32",
+            small_by="ov fp32",
             small=(20, 14.0),
             large=(100, 54.0),
             tiles=100,
@@ -72,6 +73,7 @@ def names(benchmark) -> dict:
             command=(),
             rates=[0.8],
             by="t fp32",
+            small_by="t fp32",
             small=(16, 20.0),
             large=(80, 100.0),
             tiles=80,
@@ -100,8 +102,8 @@ def test_a_table_gives_ratios_to_the_fastest_peer_and_to_the_model_in_the_same_e
 def test_everybody_runs_twice_on_little_tissue_and_then_on_the_slide(benchmark, monkeypatch, tmp_path):
     ran = []
 
-    def run(entrant, _peers, _work, *, sample_s):
-        ran.append((entrant.name, entrant.command[1], sample_s))
+    def run(entrant, *_, **__):
+        ran.append((entrant.name, entrant.command[1]))
         if entrant.name == "absent":
             entrant.error = "no such package"
             return None
@@ -111,18 +113,21 @@ def test_everybody_runs_twice_on_little_tissue_and_then_on_the_slide(benchmark, 
     monkeypatch.setattr(benchmark, "run", run)
     rows = [
         benchmark.Entrant(name=name, kind=kind, command=("x.py", "{slide}"))
-        for name, kind in (("limit", "limit"), ("mine", "ours"), ("absent", "peer"))
+        for name, kind in (("limit", "limit"), ("mine", "ours"), ("theirs", "peer"), ("absent", "peer"))
     ]
     benchmark.race(rows, ("few", "many"), benchmark.parse(["--rounds", "2"]), tmp_path)
     assert ran == [
-        ("mine", "few", None),
-        ("absent", "few", None),
-        ("mine", "few", None),
-        *[("limit", "many", 1), ("mine", "many", 1)] * 2,
+        ("mine", "few"),
+        ("theirs", "few"),
+        ("absent", "few"),
+        ("mine", "few"),
+        ("theirs", "few"),
+        *[("limit", "many"), ("mine", "few"), ("mine", "many"), ("theirs", "many")] * 2,
     ]
+    assert rows[2].without_start == pytest.approx(5)
     assert rows[1].without_start == pytest.approx(5)
     assert rows[1].rates == pytest.approx([50 / 11] * 2)
-    assert rows[2].error == "no such package"
+    assert rows[3].error == "no such package"
 
 
 def test_a_program_that_takes_another_engine_for_few_tiles_has_no_rate_without_start(benchmark, monkeypatch, tmp_path):
