@@ -36,8 +36,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images"
 OWN = ("numpy", "onnxruntime", "openvino", "torch", "torchvision")
 QUICK = {"side": 8192, "levels": 5, "tissue": 0.06, "rounds": 1, "growth_rounds": 1, "growth": [1, 4], "bare_tiles": 8}
-SMALL = 4
-"""By how much less tissue the slide has that shows what starting costs."""
+SMALL = 4  # times less tissue has the slide that shows what starting costs
 
 
 @dataclass(kw_only=True)
