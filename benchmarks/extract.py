@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 from _camelyon_like import write_slide
+from _machine import cpu_name
 from peers._race import LIMIT, OURS, PEER, Contender, race
-from peers._venvs import INSTALLS, install, version_of
+from peers._venvs import EXTRACTING, HOME, install, version_of
 
 from wsi_maxmin import __version__
 from wsi_maxmin.assets import DEMO_SLIDE
@@ -32,7 +33,6 @@ from wsi_maxmin.tiling import make_grid
 from wsi_maxmin.tissue import find_tissue
 
 RESULTS = Path(__file__).resolve().parent / "results" / "extract.json"
-PEERS = Path.home() / ".cache" / "wsi-maxmin-peers"
 TILE, BLOCK, READS = 512, 24, 1000
 OWN = ("imagecodecs", "numpy", "openslide-bin", "openslide-python", "tifffile", "zarr")
 
@@ -138,15 +138,12 @@ def off_grid(tiles: Places, side_px: int, block: int = BLOCK) -> tuple[Places, P
 
 def environment(peers: Path) -> dict[str, Any]:
     """Return what a reader of the figures must know of the machine and the programs."""
-    cpu = platform.processor()
-    if (info := Path("/proc/cpuinfo")).exists():
-        cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "cpu": cpu,
+        "cpu": cpu_name(),
         "python": platform.python_version(),
         "versions": {"wsi-maxmin": __version__} | {name: version(name) for name in OWN},
-        "peers": {name: version_of(peers, name) for name in INSTALLS},
+        "peers": {name: version_of(peers, name) for name in EXTRACTING},
     }
 
 
@@ -154,7 +151,7 @@ def main() -> None:
     """Measure, print tables, and write the figures."""
     arguments = parse()
     if arguments.install_peers:
-        install(arguments.peers)
+        install(arguments.peers, EXTRACTING)
     figures: dict[str, Any] = {
         "environment": environment(arguments.peers),
         "settings": {name: getattr(arguments, name) for name in ("rounds", "side", "workers")},
@@ -196,7 +193,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--source", type=Path, default=DEMO_SLIDE, help="slide whose tissue is used [the bundled one]")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of extraction [all cores]")
     parser.add_argument("--only", choices=("read", "extract"), help="one half of it")
-    parser.add_argument("--peers", type=Path, default=PEERS, help="folder of the other programs' environments")
+    parser.add_argument("--peers", type=Path, default=HOME, help="folder of the other programs' environments")
     parser.add_argument("--install-peers", action="store_true", help="make those that are not there")
     parser.add_argument("--patience", type=float, default=120, help="run what takes more seconds only once [120]")
     parser.add_argument("--work", type=Path, help="folder for the slide and the patches [the system's]")

@@ -1,6 +1,7 @@
 """Run programs in turn, each in a process of its own, and keep what they say of themselves."""
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -56,7 +57,7 @@ def race(contenders: Sequence[Contender], arguments: argparse.Namespace, work: P
     running = list(contenders)
     for turn in range(arguments.rounds + 1):
         for contender in list(running):
-            said = run(contender, arguments.peers, work, sample=turn == 0)
+            said = run(contender, arguments.peers, work, sample_s=0.05 if turn == 0 else None)
             if said is None:
                 running.remove(contender)
                 continue
@@ -68,13 +69,16 @@ def race(contenders: Sequence[Contender], arguments: argparse.Namespace, work: P
             print(f"round {turn}: {contender.name}: {said['tiles'] / said['seconds']:.0f} tiles/s", flush=True)
 
 
-def run(contender: Contender, peers: Path, work: Path, *, sample: bool) -> dict[str, Any] | None:
-    """Run a contender once and return what it said; None, and its error, if it failed."""
+def run(contender: Contender, peers: Path, work: Path, *, sample_s: float | None) -> dict[str, Any] | None:
+    """Run a contender once and return what it said and `wall`, its seconds from start to end.
+
+    None, and its error, if it failed. Its memory is looked at every `sample_s` seconds, or not at all.
+    """
     python = python_of(peers, contender.venv)
     if isinstance(python, str):
         contender.error = python
         return None
-    out, errors = work / "out", work / "errors.txt"
+    out, errors, lines = work / "out", work / "errors.txt", work / "said.txt"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     os.sync()
@@ -85,16 +89,17 @@ def run(contender: Contender, peers: Path, work: Path, *, sample: bool) -> dict[
         own = {"PYTHONPATH": "", "LD_LIBRARY_PATH": str(peers / contender.venv / "libs")}
     # Readers are compared in one thread; an extractor may use all that libvips takes.
     own |= {"VIPS_CONCURRENCY": "1"} if script == "read_tiles.py" else {}
-    with errors.open("w") as file:
-        child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True, env=os.environ | own
-        )
+    with errors.open("w") as bad, lines.open("w") as good:
+        start = time.monotonic()
+        child = subprocess.Popen(command, stdout=good, stderr=bad, start_new_session=True, env=os.environ | own)
         try:
-            deadline = time.monotonic() + LONGEST_S
-            while sample and child.poll() is None and time.monotonic() < deadline:
+            deadline = start + LONGEST_S
+            while sample_s and child.poll() is None and time.monotonic() < deadline:
                 contender.peak_mb = max(contender.peak_mb or 0.0, memory_mb(child.pid))
-                time.sleep(0.05)
-            printed = child.communicate(timeout=max(deadline - time.monotonic(), 1))[0]
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(sample_s)
+            child.wait(timeout=max(deadline - time.monotonic(), 1))
+            wall = time.monotonic() - start
         except BaseException as error:
             os.killpg(child.pid, signal.SIGKILL)
             if not isinstance(error, subprocess.TimeoutExpired):
@@ -106,7 +111,7 @@ def run(contender: Contender, peers: Path, work: Path, *, sample: bool) -> dict[
     if child.returncode:
         contender.error = last_line(errors.read_text(errors="replace"))
         return None
-    said: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    said: dict[str, Any] = {"wall": wall} | json.loads(lines.read_text(errors="replace").splitlines()[-1])
     contender.tiles, contender.what = said["tiles"], said["what"]
     return said
 

@@ -1,12 +1,14 @@
-"""The virtual environments of the programs that `extract.py` compares with: what is installed in each, and how."""
+"""The virtual environments of the programs that the benchmarks compare with: what is installed in each, and how."""
 
 import subprocess
 import sys
 import venv
+from collections.abc import Iterable
 from pathlib import Path
 
+HOME = Path.home() / ".cache" / "wsi-maxmin-peers"
 _TORCH = ["torch==2.14.1", "torchvision==0.29.1"]
-# TIAToolbox pins an older torch, which cutting patches does not use: so it goes in alone, and these beside it.
+# TIAToolbox pins an older torch than the other programs are run with: so it goes in alone, and these beside it.
 _TIATOOLBOX = [
     "numpy<2.4.4",
     "opencv-python<5",
@@ -60,22 +62,26 @@ INSTALLS: dict[str, list[list[str]]] = {
     "tiffslide": [["tiffslide"]],
     # wsi-patching 0.5.5 does not import without torch, though it does not ask for it.
     "wsi-patching": [["wsi-patching==0.5.5", *_TORCH]],
+    # wsinfer 0.6.1 does not import with the zarr 3 that it lets in.
+    "wsinfer": [_TORCH, ["wsinfer==0.6.1", "zarr<3", "tiffslide<3", "openslide-python", "openslide-bin", *_TORCH]],
 }
+INFERRING = ("wsinfer", "tiatoolbox")
+EXTRACTING = tuple(name for name in INSTALLS if name != "wsinfer")
 _NAMED = ("cucim-cu12", "fastslide", "openslide-python", "pyvips-binary", "tifffile", "torch", "wsidata")
 _ERROR = "install-error.txt"
 
 
-def install(folder: Path) -> None:
+def install(folder: Path, names: Iterable[str]) -> None:
     """Make the environments that are not there yet; keep the last line of what goes wrong."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, calls in INSTALLS.items():
+    for name in names:
         home = folder / name
         if (home / "bin").exists() and not (home / _ERROR).exists():
             continue
         print(f"installing {name}", flush=True)
         venv.create(home, with_pip=True)
         (home / _ERROR).unlink(missing_ok=True)
-        for packages in calls:
+        for packages in INSTALLS[name]:
             command = [home / "bin" / "python", "-m", "pip", "install", "-q", *packages]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
