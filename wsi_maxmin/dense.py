@@ -90,7 +90,7 @@ def run_dense(
     advance : Advance
         Told of every region in each pass.
     stopwatch : Stopwatch
-        Gets ``read`` (summed over the reading threads), ``wait for tiles``, ``model``, ``windows`` and ``write maps``.
+        Gets ``wait for tiles``, ``model``, ``windows``, ``write maps``, and what readers tell.
 
     Raises
     ------
@@ -171,10 +171,10 @@ def _run_pass(
     inner = slice(context, context + dense.core)
     todo = kept.chunks(index)
     wanted = [region for chunk in todo for region in chunk]
-    with ThreadPoolExecutor(readers, "read") as pool:
+    with slide.timed_by(stopwatch), ThreadPoolExecutor(readers, "read") as pool:
         boxes = [dense.box(region) for region in wanted]
         ahead = engine.depth * batch_size + readers
-        source = read_ahead(pool, slide, boxes, dense.region_px, ahead, stopwatch)
+        source = read_ahead(pool, slide, boxes, dense.region_px, ahead)
         results = _submitted(engine, source, wanted, masks, batch_size, stopwatch)
         for chunk in todo:
             parts: list[Float] = []

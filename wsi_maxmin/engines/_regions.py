@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from wsi_maxmin.checkpoint import Checkpoint
-from wsi_maxmin.engines._base import Pixels
+from wsi_maxmin.engines._base import Meter, Pixels
 from wsi_maxmin.engines._graphs import exported_module
 from wsi_maxmin.engines.openvino import compile_graph
 from wsi_maxmin.engines.torch import FORMATS
@@ -85,6 +85,8 @@ class RegionEngine(ABC):
         How often the trunk sees a region: twice where the method classifies its foreground.
     depth : int
         Batches that may be under way at once.
+    meter : Meter
+        Told when the trunk computes.
 
     Raises
     ------
@@ -97,6 +99,7 @@ class RegionEngine(ABC):
     def __init__(self, checkpoint: Checkpoint, device: torch.device, cells: int) -> None:
         tile_px = checkpoint.config.slide.tile_px
         self._tile_px, self._device = tile_px, device
+        self.meter = Meter()
         self.downsample = map_downsample(tile_px)
         model = checkpoint.build()
         self.method, self.cell_px = dense_method(model, tile_px)
@@ -159,13 +162,20 @@ class TorchRegions(RegionEngine):
         inputs = [np.stack(images)] if masks is None else [np.stack(images), np.stack(masks)[:, None]]
         tensors = [torch.from_numpy(value).to(self._device, non_blocking=True) for value in inputs]
         module = self._modules[len(inputs) - 1]
+        self.meter.begin()
         with torch.autocast(self._device.type, dtype=self._format, enabled=self._format is not None):
             if self._device.type == "cpu":
                 parts = [module(*(value[[index]] for value in tensors)) for index in range(len(images))]
                 maps = torch.cat(parts)
             else:
                 maps = module(*tensors)
-        return lambda: maps.float().cpu().numpy()
+
+        def wait() -> Float:
+            found: Float = maps.float().cpu().numpy()
+            self.meter.end()
+            return found
+
+        return wait
 
 
 class OpenVinoRegions(RegionEngine):
@@ -191,15 +201,17 @@ class OpenVinoRegions(RegionEngine):
         futures: list[Future[Float]] = [Future() for _ in images]
         for index, future in enumerate(futures):
             inputs = [images[index][None]] if masks is None else [images[index][None], masks[index][None, None]]
+            self.meter.begin()
             self._queues[len(inputs) - 1].start_async(inputs, future)
         return lambda: np.concatenate([future.result() for future in futures])
 
-    @staticmethod
-    def _keep(request: object, future: "Future[Float]") -> None:
+    def _keep(self, request: object, future: "Future[Float]") -> None:
         try:
             future.set_result(np.array(request.get_output_tensor(0).data, dtype=np.float32))  # type: ignore[attr-defined]
         except Exception as error:  # raised where the maps are waited for, not in OpenVINO's own thread
             future.set_exception(error)
+        finally:
+            self.meter.end()
 
 
 def open_regions(
