@@ -56,7 +56,7 @@ def dense_method(model: WeakSegmenter, tile_px: int) -> tuple[DenseMethod, int]:
     if not isinstance(model, DenseMethod) or reason:
         raise InputError(
             "this method cannot be run densely",
-            got=type(model).__module__.rpartition(".")[2],
+            got=type(model).__module__.rpartition(".")[2].replace("_", "-"),
             expected=reason or "a method whose scores and masks follow from class maps, such as maxmin, wildcat or cam",
             remedy="--mode tile",
         )
