@@ -97,6 +97,8 @@ def run_dense(
     SlideError
         If a region cannot be read.
     """
+    if maps.complete:
+        return
     kept = RegionMaps(maps, dense, engine.passes)
     for index in range(engine.passes):
         masks = _Masks(engine, dense, kept.read(0)) if index else None
