@@ -14,7 +14,7 @@ from wsi_maxmin.engines._choice import Choice
 from wsi_maxmin.grids import TileGrid
 from wsi_maxmin.inference import run_tiles
 from wsi_maxmin.pipelines._engine import EngineSettings, make_engine
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, TILEMAPS, TILES, write_heatmap
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, TILEMAPS, TILES, clear_exports, write_heatmap
 from wsi_maxmin.pipelines._tile_plan import identify, plan_tiles
 from wsi_maxmin.progress import Progress
 from wsi_maxmin.readers import Reader
@@ -58,6 +58,7 @@ def infer_one(run: Means, slide: Reader, tissue_mask: Path | None, folder: Path)
     """Write everything of a slide but its ``run.json``; return the facts that go there."""
     watch, name, settings, config = Stopwatch(), slide.info.slide_id, run.settings, run.checkpoint.config.slide
     folder.mkdir(parents=True, exist_ok=True)
+    clear_exports(folder)
     with watch.stage("tissue"):
         plan = plan_tiles(slide, config, settings, tissue_mask)
     grid, facts = plan.grid, identify(slide, tissue_mask, hashed=settings.hash_slide_ids)

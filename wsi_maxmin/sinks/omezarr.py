@@ -96,6 +96,11 @@ def to_uint8(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return np.rint(255 * np.nan_to_num(values, nan=0.0)).clip(0, 255).astype(np.uint8)
 
 
+def least_byte(threshold: float) -> int:
+    """Return the lowest stored value of ``tumour`` that reaches a threshold; 0 never does."""
+    return max(math.ceil(255 * threshold), 1)
+
+
 def _write_labels(
     group: zarr.Group, heatmap: Heatmap, levels: int, threshold: float, tissue: TissueMask | None
 ) -> None:
@@ -139,7 +144,7 @@ def _label_block(
     block_info: Any = None,
 ) -> npt.NDArray[np.uint8]:
     (top, bottom), (left, right) = block_info[None]["array-location"]
-    labels = np.where(tumour >= max(math.ceil(255 * threshold), 1), TUMOUR, TISSUE).astype(np.uint8)
+    labels = np.where(tumour >= least_byte(threshold), TUMOUR, TISSUE).astype(np.uint8)
     if tissue is None:
         return np.where(labels == TUMOUR, labels, 0).astype(np.uint8)
     x_l0 = (np.arange(left, right) + 0.5) * downsample
