@@ -31,7 +31,7 @@ def open_source(folder: Path, target: Path, settings: ExportSettings) -> ExportS
         If it is missing or not finished, or the settings do not fit it.
     """
     facts = slide_result(folder.parent, folder.name).facts
-    size_px = _slide_size_px(folder, facts)
+    size_px = slide_size_px(folder, facts)
     if not (folder / TILEMAPS).is_dir():
         # Stitched again: its labels hold the threshold, and its tiles are the other folder's.
         store, tiles, positive = HeatmapStore.open(folder / HEATMAP, size_px), None, "tumor"
@@ -89,7 +89,7 @@ def write_exports(source: ExportSource, names: Sequence[str], existing: Existing
     return written
 
 
-def _slide_size_px(folder: Path, facts: dict[str, Any]) -> tuple[int, int]:
+def slide_size_px(folder: Path, facts: dict[str, Any]) -> tuple[int, int]:
     """Return the slide's size from a run.json of infer-slide or stitch."""
     slide = facts.get("slide") or (facts.get("source") or {}).get("slide") or {}
     if "size_px" not in slide:
