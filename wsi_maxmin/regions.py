@@ -119,21 +119,24 @@ def _pieces_of(
     mask: _Bool, values: list[npt.NDArray[np.uint8]], origin: tuple[int, int], shape: tuple[int, int]
 ) -> Iterator[_Piece]:
     polygons = outline(mask)
-    labelled, _ = ndimage.label(mask, output=np.int32)
+    labelled, count = ndimage.label(mask, output=np.int32)
     x, y = shapely.get_coordinates(shapely.point_on_surface(polygons)).T.astype(np.int64)
-    numbers = labelled[y, x]
-    pixels = np.bincount(labelled.ravel())[numbers]
-    sums = np.column_stack([ndimage.sum_labels(channel, labelled, numbers) for channel in values])
-    maxima = np.column_stack([ndimage.maximum(channel, labelled, numbers) for channel in values])
+    numbers, inside = labelled[y, x], labelled[mask]
+    pixels = np.bincount(inside, minlength=count + 1)
+    sums, maxima = np.zeros((2, count + 1, len(values)))
+    for column, channel in enumerate(channel[mask] for channel in values):
+        sums[:, column] = np.bincount(inside, weights=channel, minlength=count + 1)
+        np.maximum.at(maxima[:, column], inside, channel)
     top, left = origin
     bottom, right = top + mask.shape[0], left + mask.shape[1]
-    for index, polygon in enumerate(shapely.transform(polygons, lambda points: points + np.array([left, top]))):
+    moved = shapely.transform(polygons, lambda points: points + np.array([left, top]))
+    for number, polygon in zip(numbers, moved, strict=True):
         x0, y0, x1, y1 = polygon.bounds
         yield _Piece(
             polygon=polygon,
-            pixels=int(pixels[index]),
-            sums=sums[index],
-            maxima=maxima[index],
+            pixels=int(pixels[number]),
+            sums=sums[number],
+            maxima=maxima[number],
             at_border=bool(
                 (x0 == left > 0) or (y0 == top > 0) or (x1 == right < shape[1]) or (y1 == bottom < shape[0])
             ),
