@@ -80,9 +80,10 @@ def write_exports(source: ExportSource, names: Sequence[str], existing: Existing
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target, prefix=f".{name}-", suffix=".partial") as place:
             plugins.load(name).write(source, Path(place))
+            for file in files:
+                remove(target / file)
             # The first one, by which a later run knows that all are there, comes last.
             for file in reversed(files):
-                remove(target / file)
                 if (Path(place) / file).exists():
                     (Path(place) / file).rename(target / file)
         written.append(name)
