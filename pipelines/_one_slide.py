@@ -15,7 +15,7 @@ from wsi_maxmin.engines._choice import Choice
 from wsi_maxmin.grids import TileGrid
 from wsi_maxmin.inference import run_tiles
 from wsi_maxmin.pipelines._engine import EngineSettings, make_engine
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, TILEMAPS, TILES, write_heatmap
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, TILEMAPS, TILES, clear_exports, write_heatmap
 from wsi_maxmin.pipelines._tile_plan import plan_tiles
 from wsi_maxmin.pipelines._timings import Measurement, describe
 from wsi_maxmin.progress import Progress
@@ -80,6 +80,7 @@ def infer_one(
         Gets the time of every stage.
     """
     watch, name, settings, config = measured.watch, slide.info.slide_id, run.settings, run.checkpoint.config.slide
+    clear_exports(folder)
     with watch.stage("tissue"):
         plan = plan_tiles(slide, config, settings, tissue_mask)
     grid = plan.grid

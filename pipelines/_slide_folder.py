@@ -1,13 +1,14 @@
 """What lies in the folder of one slide, and the maps of it that are stitched from its tile maps."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.exports import every_file
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.locks import changed_facts
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, read_json, write_json
@@ -105,13 +106,63 @@ def check_names(out: Path, *, hashed: bool) -> None:
         )
 
 
+def result_folders(results: Sequence[Path], *, holding: Sequence[str], what: str) -> dict[str, Path]:
+    """Return the folders of slides by name, those inside the folders of runs included.
+
+    Parameters
+    ----------
+    results : sequence of Path
+        Folders of slides, or of whole runs.
+    holding : sequence of str
+        What a slide's folder has at least one of.
+    what : str
+        What these are called in messages.
+
+    Raises
+    ------
+    InputError
+        If a folder holds none, or two hold a slide of the same name.
+    """
+    found: dict[str, Path] = {}
+    for result in results:
+        own = any((result / name).exists() for name in holding)
+        inside = [result] if own else sorted({path.parent for name in holding for path in result.glob(f"*/{name}")})
+        if not inside:
+            raise InputError(
+                f"no {what} in this folder",
+                got=result,
+                expected="a folder that infer-slide wrote, of a slide or of a run",
+            )
+        for folder in (path.resolve() for path in inside):
+            if found.setdefault(folder.name, folder) != folder:
+                raise InputError(
+                    "two results are of a slide of the same name",
+                    got=f"{found[folder.name]} and {folder}",
+                    remedy="use a folder of its own for each",
+                )
+    return found
+
+
 def clear(folder: Path) -> None:
     """Remove what an earlier run wrote for a slide, and nothing else."""
     (folder / RUN_FILE).unlink(missing_ok=True)  # first: what follows is no result without it
-    for name in (HEATMAP, TILEMAPS):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (TILES, OVERVIEW):
-        (folder / name).unlink(missing_ok=True)
+    for name in (HEATMAP, TILEMAPS, TILES, OVERVIEW):
+        remove(folder / name)
+    clear_exports(folder)
+
+
+def clear_exports(folder: Path) -> None:
+    """Remove the exports of a heatmap that is about to be made anew."""
+    for name in every_file():
+        remove(folder / name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def begin(folder: Path, settings: Mapping[str, Any], slide: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

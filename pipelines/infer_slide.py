@@ -13,7 +13,9 @@ from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run
 from wsi_maxmin.device import pick_device
 from wsi_maxmin.engines._choice import check_choice
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.exports._source import ExportSettings
 from wsi_maxmin.pipelines._engine import batch_size_for, settle
+from wsi_maxmin.pipelines._exports import check_formats, open_source, write_exports
 from wsi_maxmin.pipelines._one_slide import InferSettings, Means, infer_one
 from wsi_maxmin.pipelines._slide_folder import SlideResult, begin, check_names, clear, finished_facts, slide_result
 from wsi_maxmin.pipelines._tile_plan import identify
@@ -38,12 +40,14 @@ def infer_slide(
     device: str = "auto",
     batch_size: int | None = None,
     readers: int = 2,
+    exports: Sequence[str] = (),
     existing: Existing = "refuse",
     progress: Progress | None = None,
 ) -> CohortResult:
     """Write ``<out>/<slide_id>/`` with heatmap, tile maps, table and picture for every slide.
 
-    Slides, tissue masks and overrides are those of `SlideInputs`.
+    Slides, tissue masks and overrides are those of `SlideInputs`. `exports` are formats to write each slide in besides;
+    on resuming, finished slides get those that they lack.
 
     Raises
     ------
@@ -51,6 +55,7 @@ def infer_slide(
         If nothing can be attempted: no slides, no such model or device, a folder in use.
     """
     settings, progress = settings or InferSettings(), progress or Quiet()
+    check_formats(exports)
     inputs = SlideInputs(slides=slides, tissue_masks=tissue_masks, overrides=overrides, slide_mpp=settings.slide_mpp)
     known = known_slides(out) if existing == "resume" else {}
     run = RunSlides(inputs, hashed=settings.hash_slide_ids, known=known)
@@ -92,15 +97,20 @@ def infer_slide(
                     identity = identify(slide, mask, hashed=run.hashed)
                 if existing == "overwrite":
                     clear(folder)
+                status: Status = "skipped"
                 if (earlier := finished_facts(folder, values)) is not None:
                     same_slide(slide_id, earlier["slide"], identity)
-                    return "skipped"
-                if changed := begin(folder, values, identity):
-                    progress.say(f"{slide_id}: not that of the earlier run ({', '.join(changed)}): done from the start")
-                with slide:
-                    facts = infer_one(means, slide, mask, folder, identity=identity, measured=measured)
-                write_json(folder / RUN_FILE, {"status": "done", "settings": values, **facts})
-            return "done"
+                else:
+                    if changed := begin(folder, values, identity):
+                        names = ", ".join(changed)
+                        progress.say(f"{slide_id}: not that of the earlier run ({names}): done from the start")
+                    with slide:
+                        facts = infer_one(means, slide, mask, folder, identity=identity, measured=measured)
+                    write_json(folder / RUN_FILE, {"status": "done", "settings": values, **facts})
+                    status = "done"
+                if exports and write_exports(open_source(folder, folder, ExportSettings()), exports, "resume"):
+                    status = "done"
+            return status
 
         with showing_time_left(work, len(run.slides), progress) as timed:
             result = run_cohort(run.paths(), timed, out=out, settings=values, progress=progress, hide_paths=run.hashed)

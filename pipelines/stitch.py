@@ -7,7 +7,7 @@ from typing import Any
 
 from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, MapSettings, clear, write_heatmap
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, MapSettings, clear, result_folders, write_heatmap
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, environment, peak_memory_bytes, read_json, write_json
 from wsi_maxmin.tilemaps import TileMaps
@@ -76,27 +76,10 @@ def stitch_results(
 
 
 def _slide_folders(results: Sequence[Path], out: Path) -> dict[str, Path]:
-    """Return the folders of slides by name, those inside the folders of runs included."""
-    found: dict[str, Path] = {}
-    for result in results:
-        inside = (
-            [result] if (result / TILEMAPS).is_dir() else sorted(path.parent for path in result.glob(f"*/{TILEMAPS}"))
-        )
-        if not inside:
-            raise InputError(
-                "no tile maps in this folder",
-                got=result,
-                expected="a folder that infer-slide wrote, of a slide or of a run",
-            )
-        for folder in (path.resolve() for path in inside):
-            if found.setdefault(folder.name, folder) != folder:
-                raise InputError(
-                    "two results are of a slide of the same name",
-                    got=f"{found[folder.name]} and {folder}",
-                    remedy="stitch them into different folders",
-                )
-            if folder.is_relative_to(out.resolve()):
-                raise InputError("the output would lie where it is read from", got=out, remedy="use another folder")
+    """Return the folders of slides by name; none of them may lie in `out`."""
+    found = result_folders(results, holding=[TILEMAPS], what="tile maps")
+    if any(folder.is_relative_to(out.resolve()) for folder in found.values()):
+        raise InputError("the output would lie where it is read from", got=out, remedy="use another folder")
     return found
 
 

@@ -19,11 +19,11 @@ ONLY_IN = {
     "safetensors": ("checkpoint", "models"),
     "dask": ("stitching", "sinks", "pipelines"),
     "openslide": ("readers",),
-    "tifffile": ("annotations", "readers"),
+    "tifffile": ("annotations", "exports", "readers"),
     "imagecodecs": ("formats", "readers"),
     "click": ("cli",),
     "rich": ("cli",),
-    "matplotlib": ("sinks",),
+    "matplotlib": ("exports", "sinks"),
 }
 BELOW_CONFIG = ("geometry", "grids", "errors", "_version", "_plugins", "_strict", "_layers")
 

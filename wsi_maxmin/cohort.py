@@ -24,6 +24,7 @@ __all__ = [
     "Existing",
     "Outcome",
     "Status",
+    "attempt_one",
     "claim",
     "locked",
     "run_cohort",
@@ -139,7 +140,7 @@ def run_cohort(
     same_command = before.get("settings", {}).get("command") == settings.get("command")
     earlier = _slides_of(before) if same_command and not fresh else {}
     outcomes: dict[str, Outcome] = {}
-    attempt = partial(_attempt, work=work, hide_path=hide_paths)
+    attempt = partial(attempt_one, work=work, hide_path=hide_paths)
 
     def write(status: str) -> None:
         known = earlier | {slide_id: asdict(outcomes[slide_id]) for slide_id in slides if slide_id in outcomes}
@@ -217,7 +218,7 @@ def _slides_of(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {slide["slide_id"]: slide for slide in whole}
 
 
-def _attempt(slide_id: str, path: P, *, work: Callable[[str, P], Status], hide_path: bool) -> tuple[Outcome, str]:
+def attempt_one(slide_id: str, path: P, *, work: Callable[[str, P], Status], hide_path: bool) -> tuple[Outcome, str]:
     """Do one slide; return its outcome and the traceback of its failure."""
     start = time.perf_counter()
     where, trace = "" if hide_path else source_key(path), ""

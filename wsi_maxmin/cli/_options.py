@@ -10,6 +10,7 @@ import click
 
 from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.cohort import CohortResult, Existing, Status
+from wsi_maxmin.exports import plugins as exports
 from wsi_maxmin.geometry import MPP_LIMITS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -102,6 +103,19 @@ def map_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def _formats(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(","))) if value else ()
+    for name in names:
+        if name not in exports.names():
+            raise click.BadParameter(f"got {name!r}; expected some of {', '.join(exports.names())}")
+    return names
+
+
+def formats_option(option: str, **attributes: Any) -> Callable[[F], F]:
+    """Return an option that takes names of exports separated by commas."""
+    return click.option(option, callback=_formats, metavar="|".join(exports.names()), **attributes)
 
 
 def how(existing: str | None) -> Existing:

@@ -9,6 +9,7 @@ from wsi_maxmin.cli._options import (
     device_option,
     existing_options,
     finish,
+    formats_option,
     hash_option,
     how,
     map_options,
@@ -77,6 +78,7 @@ def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str
 @slide_mpp_option
 @overrides_option
 @hash_option
+@formats_option("--export", help="Formats to write besides, separated by commas; see `wsi-maxmin export`.")
 @click.option("--dry-run", is_flag=True, help="Only say how many tiles, how much disk and how long.")
 @existing_options
 def command(
@@ -87,6 +89,7 @@ def command(
     batch_size: int | None,
     readers: int,
     device: str,
+    export: tuple[str, ...],
     existing: str | None,
     dry_run: bool,
     **options: Any,
@@ -119,4 +122,4 @@ def command(
         dry = plan_heatmaps(slides, **given)
         click.echo(dry.table())
         click.get_current_context().exit(int(dry.failed))
-    finish(infer_slide(slides, out, existing=how(existing), **given))
+    finish(infer_slide(slides, out, exports=export, existing=how(existing), **given))

@@ -126,6 +126,11 @@ def _write_image(group: zarr.Group, heatmap: Heatmap, name: str, stopwatch: Stop
     )
 
 
+def least_byte(threshold: float) -> int:
+    """Return the lowest stored value of ``tumour`` that reaches a threshold; 0 never does."""
+    return max(math.ceil(255 * threshold), 1)
+
+
 def _write_labels(
     group: zarr.Group, heatmap: Heatmap, threshold: float, tissue: TissueMask | None, stopwatch: Stopwatch
 ) -> None:
@@ -170,7 +175,7 @@ def _label_block(
     block_info: Any = None,
 ) -> npt.NDArray[np.uint8]:
     (top, bottom), (left, right) = block_info[None]["array-location"]
-    labels = np.where(tumour >= max(math.ceil(255 * threshold), 1), TUMOUR, TISSUE).astype(np.uint8)
+    labels = np.where(tumour >= least_byte(threshold), TUMOUR, TISSUE).astype(np.uint8)
     if tissue is None:
         return np.where(labels == TUMOUR, labels, 0).astype(np.uint8)
     x_l0 = (np.arange(left, right) + 0.5) * downsample

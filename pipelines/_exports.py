@@ -1,0 +1,106 @@
+"""Write the exports of one slide: each made beside its place, which it takes when it is whole."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from wsi_maxmin.cohort import Existing
+from wsi_maxmin.errors import InputError, OutputExistsError
+from wsi_maxmin.exports import every_file, plugins
+from wsi_maxmin.exports._source import ExportSettings, ExportSource
+from wsi_maxmin.heatmap_store import HeatmapStore
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, TILES, remove, slide_result
+from wsi_maxmin.tilemaps import TileMaps
+
+
+def check_formats(names: Sequence[str]) -> None:
+    """Raise InputError if a name is none of an export, MissingExtraError if one lacks its package."""
+    for name in names:
+        plugins.load(name)
+
+
+def open_source(folder: Path, target: Path, settings: ExportSettings) -> ExportSource:
+    """Open the finished result of a slide, for files that are to lie in `target`.
+
+    Raises
+    ------
+    InputError
+        If it is missing or not finished, or the settings do not fit it.
+    """
+    facts = slide_result(folder.parent, folder.name).facts
+    size_px = slide_size_px(folder, facts)
+    if not (folder / TILEMAPS).is_dir():
+        # Stitched again: its labels hold the threshold, and its tiles are the other folder's.
+        store, tiles, positive = HeatmapStore.open(folder / HEATMAP, size_px), None, "tumor"
+    else:
+        maps = TileMaps(folder / TILEMAPS)
+        store = HeatmapStore.open(folder / HEATMAP, size_px, maps.grid.slide_mpp)
+        tiles, positive = _read_tiles(folder / TILES), maps.spec.positive_class
+    return ExportSource(
+        slide_id=folder.name,
+        store=store,
+        tiles=tiles,
+        positive_class=positive,
+        settings=settings,
+        target=target.resolve(),
+    )
+
+
+def write_exports(source: ExportSource, names: Sequence[str], existing: Existing) -> list[str]:
+    """Write exports to the source's target; return the formats that were written.
+
+    Parameters
+    ----------
+    source : ExportSource
+    names : sequence of str
+        Formats.
+    existing : {"refuse", "resume", "overwrite"}
+        What to do with files that are there; resuming writes the formats that are not.
+
+    Raises
+    ------
+    OutputExistsError
+        If files are there and are neither to be kept nor replaced; nothing is written then.
+    """
+    target = source.target
+    if existing == "refuse" and (there := [name for name in every_file(names) if (target / name).exists()]):
+        raise OutputExistsError(
+            f"{target} holds an export",
+            got=", ".join(there),
+            remedy="--overwrite replaces it, --resume writes what is missing",
+        )
+    written = []
+    for name in names:
+        files: tuple[str, ...] = plugins.load(name).FILES
+        if existing == "resume" and (target / files[0]).exists():
+            continue
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target, prefix=f".{name}-", suffix=".partial") as place:
+            plugins.load(name).write(source, Path(place))
+            for file in files:
+                remove(target / file)
+            # The first one, by which a later run knows that all are there, comes last.
+            for file in reversed(files):
+                if (Path(place) / file).exists():
+                    (Path(place) / file).rename(target / file)
+        written.append(name)
+    return written
+
+
+def slide_size_px(folder: Path, facts: dict[str, Any]) -> tuple[int, int]:
+    """Return the slide's size from a run.json of infer-slide or stitch."""
+    slide = facts.get("slide") or (facts.get("source") or {}).get("slide") or {}
+    if "size_px" not in slide:
+        raise InputError("the result does not say how large its slide is", got=folder, remedy="run infer-slide again")
+    width, height = slide["size_px"]
+    return int(width), int(height)
+
+
+def _read_tiles(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError("no table of tiles", got=f"{path} ({error})", remedy="run infer-slide again") from None

@@ -1,0 +1,197 @@
+"""Look whether finished results are whole, valid, and registered on their slides."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from upath import UPath
+
+from wsi_maxmin.check import Fault, Finding, NotCheckedError, find, store_findings
+from wsi_maxmin.errors import InputError
+from wsi_maxmin.geometry import Box
+from wsi_maxmin.heatmap_store import HeatmapStore
+from wsi_maxmin.pipelines._exports import slide_size_px
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, TILEMAPS, TILES, result_folders
+from wsi_maxmin.pipelines._tile_plan import identify
+from wsi_maxmin.progress import Progress, Quiet
+from wsi_maxmin.readers import Reader, open_slide
+from wsi_maxmin.runinfo import RUN_FILE, read_json
+from wsi_maxmin.slides_csv import read_slides
+from wsi_maxmin.tilemaps import TileMaps
+from wsi_maxmin.tissue import find_tissue
+
+__all__ = ["Finding", "SlideCheck", "check_results"]
+
+_LEAST_AGREEMENT = 0.98
+_OVERVIEW_PX = 1024
+_AGAIN = "run infer-slide on this slide with --overwrite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideCheck:
+    """What was found of one slide's result."""
+
+    slide_id: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether no check failed."""
+        return all(finding.status != "FAILED" for finding in self.findings)
+
+
+def check_results(
+    results: Sequence[Path], *, slide: str | Path | None = None, progress: Progress | None = None
+) -> list[SlideCheck]:
+    """Check every slide of results.
+
+    Parameters
+    ----------
+    results : sequence of Path
+        Folders of slides that ``infer-slide`` or ``stitch`` has written, or of whole runs.
+    slide : path or URL, optional
+        The slide of the one result, where it is no longer what ``slides.csv`` says.
+    progress : Progress, optional
+
+    Raises
+    ------
+    InputError
+        If a folder holds no results, or one slide is given for several.
+    """
+    progress = progress or Quiet()
+    folders = result_folders(results, holding=[HEATMAP, TILEMAPS], what="results")
+    if slide is not None and len(folders) > 1:
+        raise InputError("one slide for several results", got=f"{len(folders)} results", remedy="check one of them")
+    with progress.track("check", len(folders), unit="slide") as advance:
+        checks = []
+        for name, folder in folders.items():
+            checks.append(SlideCheck(slide_id=name, findings=tuple(_check(folder, slide))))
+            advance()
+    return checks
+
+
+def _check(folder: Path, slide: str | Path | None) -> list[Finding]:
+    facts = read_json(folder / RUN_FILE) or {}
+    stitched = facts.get("settings", {}).get("command") == "stitch"
+    maps = None if stitched else _maps_or_none(folder)
+    findings = [
+        find("whole", "run", lambda: _finished(facts)),
+        find("whole", "files", lambda: _files(folder, [HEATMAP] if stitched else [HEATMAP, TILEMAPS, TILES, OVERVIEW])),
+    ]
+    if not stitched:
+        findings.append(find("whole", "tile maps", lambda: _tile_maps(folder), _AGAIN))
+        findings.append(find("whole", "table of tiles", lambda: _table(folder), _AGAIN))
+    try:
+        size_px = maps.grid.slide_size_px if maps else slide_size_px(folder, facts)
+        store = HeatmapStore.open(folder / HEATMAP, size_px, maps.grid.slide_mpp if maps else None)
+    except InputError as error:
+        return [*findings, find("valid", "heatmap", partial(_fail, str(error)))]
+    threshold = maps.spec.threshold if maps else None
+    covered = _covered(maps) if maps else None
+    findings += store_findings(folder / HEATMAP, store.georef, threshold, covered)
+    return [*findings, *_on_slide(folder, facts, store, slide)]
+
+
+def _fail(why: str) -> str:
+    raise Fault(why)
+
+
+def _finished(facts: dict[str, Any]) -> str:
+    if facts.get("status") != "done":
+        raise Fault(f"status {facts.get('status')}, expected done", "infer-slide --resume finishes it")
+    return "done"
+
+
+def _files(folder: Path, names: Sequence[str]) -> str:
+    if missing := [name for name in names if not (folder / name).exists()]:
+        raise Fault(f"no {', '.join(missing)}", _AGAIN)
+    return f"{len(names)} of {len(names)}"
+
+
+def _maps_or_none(folder: Path) -> TileMaps | None:
+    try:
+        return TileMaps(folder / TILEMAPS)
+    except Exception:  # whatever is wrong with them is found by their own check
+        return None
+
+
+def _tile_maps(folder: Path) -> str:
+    maps = TileMaps(folder / TILEMAPS)
+    if not maps.complete:
+        raise Fault("tiles are not done", "infer-slide --resume runs them")
+    for chunk in maps.chunks():
+        values = np.asarray(maps.mask[chunk.start : chunk.stop])
+        if not ((values >= 0) & (values <= 1)).all():
+            raise Fault("a soft mask is not within 0 to 1", _AGAIN)
+    if not np.isfinite(np.asarray(maps.logits[:])).all():
+        raise Fault("a class score is no number", _AGAIN)
+    return f"{len(maps.grid)} tiles"
+
+
+def _table(folder: Path) -> str:
+    table, grid = pd.read_parquet(folder / TILES), TileMaps(folder / TILEMAPS).grid
+    boxes = [(box.x, box.y, box.width, box.height) for box in grid.boxes()]
+    if list(table[["x", "y", "width", "height"]].itertuples(index=False, name=None)) != boxes:
+        raise Fault("its tiles are not those of the tile maps", _AGAIN)
+    return f"{len(table)} rows"
+
+
+def _covered(maps: TileMaps) -> Box | None:
+    return maps.grid.kept_box() if len(maps.grid) else None
+
+
+def _on_slide(folder: Path, facts: dict[str, Any], store: HeatmapStore, given: str | Path | None) -> list[Finding]:
+    """Check against the slide itself, if it can be reached."""
+    row = read_slides(folder.parent).get(folder.name, {})
+    where = given or row.get("path")
+    before = facts.get("slide") or (facts.get("source") or {}).get("slide") or {}
+
+    def on_slide(check: Callable[[Reader], str]) -> Callable[[], str]:
+        def checked() -> str:
+            if not where:
+                raise NotCheckedError("no slide: --slide names it")
+            place = UPath(where)
+            if not place.exists():
+                raise NotCheckedError("the slide is not where slides.csv says: --slide names it")
+            mpp = float(row["mpp"]) if row.get("mpp") else None
+            with open_slide(place, slide_mpp=mpp, slide_id=folder.name) as slide:
+                return check(slide)
+
+        return checked
+
+    return [
+        find("registered", "slide", on_slide(lambda slide: _same_slide(slide, before, store)), _AGAIN),
+        find("registered", "tissue", on_slide(lambda slide: _tissue(slide, before, store)), _AGAIN),
+    ]
+
+
+def _same_slide(slide: Reader, before: dict[str, Any], store: HeatmapStore) -> str:
+    now = identify(slide, None, hashed="file" not in before)
+    if wrong := [name for name, value in now.items() if before.get(name) != value]:
+        raise Fault(f"{wrong[0]} {now[wrong[0]]}, the result is of {before.get(wrong[0])}", _AGAIN)
+    mpp = slide.info.require_mpp()
+    if abs(mpp / store.georef.slide_mpp - 1) > 1e-6:
+        raise Fault(f"{mpp:.6g} µm a pixel, the result is of {store.georef.slide_mpp:.6g}", _AGAIN)
+    return f"{store.georef.slide_size_px[0]} × {store.georef.slide_size_px[1]} px, {mpp:.4g} µm"
+
+
+def _tissue(slide: Reader, before: dict[str, Any], store: HeatmapStore) -> str:
+    """Find the tissue of the slide anew, and compare it with that of the labels."""
+    if "tissue_mask" in before:
+        raise NotCheckedError("the tissue mask was given")
+    level = next((n for n in range(store.levels) if max(store.labels(n).shape) <= _OVERVIEW_PX), store.levels - 1)
+    marked = np.asarray(store.labels(level)) > 0
+    # A pixel of a coarse level of labels is the first of those that it stands for.
+    y_l0, x_l0 = ((np.arange(side) * 2.0**level + 0.5) * store.georef.downsample for side in marked.shape)
+    tissue = find_tissue(slide).at(x_l0, y_l0)
+    both = int((marked & tissue).sum())
+    agreement = 2 * both / max(int(marked.sum()) + int(tissue.sum()), 1) if (marked | tissue).any() else 1.0
+    if agreement < _LEAST_AGREEMENT:
+        raise Fault(
+            f"the tissue of slide and labels has a Dice of {agreement:.3f}, expected {_LEAST_AGREEMENT:g}", _AGAIN
+        )
+    return f"Dice of the slide's tissue and the labels' {agreement:.3f}"

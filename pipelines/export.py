@@ -1,0 +1,63 @@
+"""Write finished heatmaps in the formats of other programs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsi_maxmin.cohort import CohortResult, Existing, Outcome, Status, attempt_one, locked
+from wsi_maxmin.errors import InputError
+from wsi_maxmin.exports._source import ExportSettings
+from wsi_maxmin.pipelines._exports import check_formats, open_source, write_exports
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, result_folders
+from wsi_maxmin.progress import Progress, Quiet
+
+__all__ = ["ExportSettings", "export_results"]
+
+
+def export_results(
+    results: Sequence[Path],
+    to: Sequence[str],
+    *,
+    settings: ExportSettings | None = None,
+    out: Path | None = None,
+    existing: Existing = "refuse",
+    progress: Progress | None = None,
+) -> CohortResult:
+    """Write the exports of every slide; each is attempted.
+
+    Parameters
+    ----------
+    results : sequence of Path
+        Folders of slides that ``infer-slide`` or ``stitch`` has written, or of whole runs.
+    to : sequence of str
+        Formats, modules of `wsi_maxmin.exports`.
+    settings : ExportSettings, optional
+    out : Path, optional
+        Files of a slide go to ``<out>/<slide_id>/``; by default they go beside its heatmap.
+    existing : {"refuse", "resume", "overwrite"}
+    progress : Progress, optional
+
+    Raises
+    ------
+    InputError
+        If a folder holds no results, two hold a slide of the same name, or a format or setting is none.
+    """
+    settings, progress = settings or ExportSettings(), progress or Quiet()
+    settings.check()
+    if not to:
+        raise InputError("no format to export to", remedy="name one, such as geojson")
+    check_formats(to)
+    folders = result_folders(results, holding=[HEATMAP, TILEMAPS], what="heatmaps")
+
+    def work(slide_id: str, folder: Path) -> Status:
+        source = open_source(folder, folder if out is None else out / slide_id, settings)
+        with locked(source.target):
+            return "done" if write_exports(source, to, existing) else "skipped"
+
+    outcomes: list[Outcome] = []
+    with progress.track("export", len(folders), unit="slide") as advance:
+        for slide_id, folder in folders.items():
+            outcome, _ = attempt_one(slide_id, folder, work=work, hide_path=False)
+            outcomes.append(outcome)
+            advance()
+    where = out if out is not None else next(iter(folders.values())).parent
+    return CohortResult(out=where, outcomes=tuple(outcomes))
