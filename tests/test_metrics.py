@@ -10,6 +10,7 @@ from wsi_maxmin.metrics import (
     ErrorRate,
     MaskScores,
     bootstrap_interval,
+    bootstrap_intervals,
     count_pixels,
     dice,
     foreground_fractions,
@@ -157,3 +158,22 @@ def test_all_ones_scores_the_values_that_follow_from_the_names_of_the_p512_lists
     assert scores.images == patches
     assert scores.summary()["f1_foreground"] == pytest.approx(expected, abs=0.005)
     assert scores.summary()["f1_foreground"] == pytest.approx(100 * np.mean(2 * tumour / (1 + tumour)), abs=1e-6)
+
+
+def test_intervals_of_several_statistics_are_those_of_each_alone():
+    values = np.random.default_rng(0).normal(size=30)
+
+    def mean(chosen):
+        return float(values[chosen].mean())
+
+    def mean_of_some(chosen):
+        return float(values[chosen].mean()) if 0 in chosen else None
+
+    found = bootstrap_intervals(
+        lambda chosen: {"mean": mean(chosen), "some": mean_of_some(chosen), "none": None}, 30, repeats=200
+    )
+    assert found == {
+        "mean": bootstrap_interval(mean, 30, repeats=200),
+        "some": bootstrap_interval(mean_of_some, 30, repeats=200),
+    }
+    assert bootstrap_intervals(lambda _: {}, 30, repeats=0) == {}

@@ -3,7 +3,7 @@
 Equation numbers are those of Belharbi et al., IEEE TMI 41:702 (2022).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,10 +182,30 @@ def bootstrap_interval(
     -------
     (low, high), or None where no resample defines the statistic
     """
+    found = bootstrap_intervals(lambda chosen: {"": statistic(chosen)}, count, repeats=repeats, level=level, seed=seed)
+    return found.get("")
+
+
+def bootstrap_intervals(
+    statistics: Callable[[npt.NDArray[np.intp]], Mapping[str, float | None]],
+    count: int,
+    *,
+    repeats: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Return the percentile intervals of several statistics over the same resamples.
+
+    A resample counts for the statistics that it defines; one that none defines has no interval.
+    """
     rng = np.random.default_rng(seed)
-    values = [statistic(rng.integers(0, count, count)) for _ in range(repeats)]
-    defined = [value for value in values if value is not None]
-    if not defined:
-        return None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    values: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for name, value in statistics(rng.integers(0, count, count)).items():
+            if value is not None:
+                values.setdefault(name, []).append(value)
+    intervals = {}
+    for name, defined in values.items():
+        low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+        intervals[name] = float(low), float(high)
+    return intervals

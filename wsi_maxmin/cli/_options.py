@@ -14,6 +14,7 @@ from wsi_maxmin.exports import plugins as exports
 from wsi_maxmin.geometry import MPP_LIMITS
 
 F = TypeVar("F", bound=Callable[..., Any])
+_ROLES = ("tumour", "exclude", "ignore")
 
 EXISTING_PATH = click.Path(path_type=Path)
 
@@ -51,6 +52,22 @@ def region_option(which: str) -> Callable[[F], F]:
     return click.option("--region", callback=_region, metavar="X,Y,W,H", help=f"{which}, level-0 pixels.")
 
 
+def _groups(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Any, ...]:
+    pairs = [value.rpartition("=") for value in values]
+    for value, (name, _, role) in zip(values, pairs, strict=True):
+        if not name or role not in _ROLES:
+            raise click.BadParameter(f"got {value!r}; expected NAME=tumour, NAME=exclude or NAME=ignore")
+    return tuple((name, role) for name, _, role in pairs)
+
+
+group_option = click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    callback=_groups,
+    metavar="NAME=ROLE",
+    help="Meaning of a group: tumour, exclude or ignore.",
+)
 tissue_masks_option = click.option(
     "--tissue-masks", type=EXISTING_PATH, help="Folder of <slide>.png or .tif, instead of finding tissue."
 )

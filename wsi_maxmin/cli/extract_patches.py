@@ -10,6 +10,7 @@ from wsi_maxmin.cli._options import (
     EXISTING_PATH,
     existing_options,
     finish,
+    group_option,
     hash_option,
     how,
     out_option,
@@ -20,16 +21,7 @@ from wsi_maxmin.cli._options import (
 )
 from wsi_maxmin.geometry import MPP_LIMITS
 
-_ROLES = ("tumour", "exclude", "ignore")
 _CAMELYON16 = "camelyon16"
-
-
-def _groups(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Any, ...]:
-    pairs = [value.rpartition("=") for value in values]
-    for value, (name, _, role) in zip(values, pairs, strict=True):
-        if not name or role not in _ROLES:
-            raise click.BadParameter(f"got {value!r}; expected NAME=tumour, NAME=exclude or NAME=ignore")
-    return tuple((name, role) for name, _, role in pairs)
 
 
 def _partly(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -48,14 +40,7 @@ def _partly(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @out_option
 @click.option("--annotations", type=EXISTING_PATH, help="ASAP XML or QuPath GeoJSON, or a folder of <slide>.xml.")
 @click.option("--masks", type=EXISTING_PATH, help="Mask TIFF instead, or a folder of <slide>_mask.tif.")
-@click.option(
-    "--group",
-    "groups",
-    multiple=True,
-    callback=_groups,
-    metavar="NAME=ROLE",
-    help="Meaning of a group: tumour, exclude or ignore.",
-)
+@group_option
 @click.option(
     "--no-annotation",
     "without_annotation",
