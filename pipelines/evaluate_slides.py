@@ -14,14 +14,13 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports._source import ExportSettings
 from wsi_maxmin.froc import Frame, Protocol, land, map_lesions
 from wsi_maxmin.pipelines._exports import open_source
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, result_folders
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, result_folders, threshold_of
 from wsi_maxmin.pipelines._slide_tables import SlideTables, write_scores
 from wsi_maxmin.pixel_curves import count_pixels_by_value
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.reference import read_reference
 from wsi_maxmin.sinks.omezarr import least_byte
 from wsi_maxmin.slides_csv import read_slides
-from wsi_maxmin.tilemaps import TileMaps
 
 __all__ = ["CandidateSettings", "EvaluateSlidesSettings", "SlidesScores", "SlidesTruth", "evaluate_slides"]
 
@@ -220,7 +219,7 @@ def _score_slide(
     georef = store.georef
     frame = Frame.of(settings.protocol, georef.slide_mpp)
     lesions = None if truth is None else map_lesions(truth, georef.slide_size_px, frame)
-    threshold = _threshold(folder, settings.threshold)
+    threshold = threshold_of(folder, settings.threshold)
     if candidates is None:
         points = find_candidates(store, settings.candidates, threshold)
     else:
@@ -236,11 +235,3 @@ def _score_slide(
     )
     tables.add(name, score, points, () if lesions is None else lesions.lesions, threshold, georef.mpp)
     return "done"
-
-
-def _threshold(folder: Path, given: float | None) -> float:
-    if given is not None:
-        return given
-    if not (folder / TILEMAPS).is_dir():
-        raise InputError(f"{folder.name} was stitched again and does not say its threshold", remedy="give --threshold")
-    return TileMaps(folder / TILEMAPS).spec.threshold

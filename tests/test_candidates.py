@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from monai.transforms import ProbNMS
 
 from tests.test_regions import write_store
-from wsi_maxmin.candidates import CandidateSettings, find_candidates, find_peaks, level_for, read_candidates
+from wsi_maxmin.candidates import CandidateSettings, disk, find_candidates, find_peaks, level_for, read_candidates
 from wsi_maxmin.errors import InputError
 
 SIZE_PX = (8 * 1200, 8 * 800)
@@ -28,30 +28,29 @@ def greedy(values, threshold, radius):
 def test_peaks_are_those_of_the_definition(seed, radius):
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 12, (rng.integers(1, 40), rng.integers(1, 40))) / 11
-    rows, columns = find_peaks(values, threshold=0.3, radius_px=radius)
+    rows, columns = find_peaks(values, threshold=0.3, around=disk(radius))
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == greedy(values, 0.3, radius)
 
 
-def test_peaks_one_pixel_wide_are_monai_s():
-    """MONAI clears a square of side 1, which is a disk of radius 0.5."""
+def test_peaks_with_squares_around_them_are_monai_s():
     values = np.random.default_rng(0).random((40, 50))
-    rows, columns = find_peaks(values, threshold=0.6, radius_px=0.5)
-    theirs = ProbNMS(spatial_dims=2, prob_threshold=0.6, box_size=1)(values)
+    rows, columns = find_peaks(values, threshold=0.6, around=np.ones((5, 5), bool))
+    theirs = ProbNMS(spatial_dims=2, prob_threshold=0.6, box_size=5)(values)
     assert [(row, column) for _, row, column in theirs] == list(zip(rows, columns, strict=True))
 
 
 def test_peaks_of_large_maps_go_on_behind_the_first_block():
     values = np.linspace(1, 0.5, 6400).reshape(80, 80)
-    rows, columns = find_peaks(values, threshold=0.5, radius_px=12)
+    rows, columns = find_peaks(values, threshold=0.5, around=disk(12))
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == greedy(values, 0.5, 12)
 
 
 def test_peaks_are_as_many_as_asked_and_away_from_what_is_taken():
     values = np.arange(100.0).reshape(10, 10)
-    assert [at.tolist() for at in find_peaks(values, threshold=0, radius_px=2, most=1)] == [[9], [9]]
+    assert [at.tolist() for at in find_peaks(values, threshold=0, around=disk(2), most=1)] == [[9], [9]]
     taken = [(9, 9)]
-    assert [at.tolist() for at in find_peaks(values, threshold=0, radius_px=2, most=1, taken=taken)] == [[9], [6]]
-    assert len(find_peaks(values, threshold=200, radius_px=2)[0]) == 0
+    assert [at.tolist() for at in find_peaks(values, threshold=0, around=disk(2), most=1, taken=taken)] == [[9], [6]]
+    assert len(find_peaks(values, threshold=200, around=disk(2))[0]) == 0
 
 
 @pytest.fixture(scope="module")

@@ -184,6 +184,9 @@ def test_no_lesion_missed_leaves_the_least_probable_candidates_out():
     """The lowest threshold is left out by the organisers, be it that of the only hit."""
     lesions = label_lesions(mask((20, 20, LARGE)), FRAME)
     assert froc_of([land(candidates((0.9, 30, 30)), lesions)]).score == 0
+    assert froc_of([land(candidates((0.9, 30, 30)), lesions)], lowest=True).score == 1
+    missed = [land(candidates((0.9, 30, 30), (0.4, 190, 190)), lesions), land(Candidates.none(), lesions)]
+    assert froc_of(missed).score == froc_of(missed, lowest=True).score == 0.5
     assert froc_of([land(candidates((0.9, 30, 30), (0.1, 190, 190)), lesions)]).score == 1
 
 

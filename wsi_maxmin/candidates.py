@@ -82,7 +82,7 @@ def find_candidates(store: HeatmapStore, settings: CandidateSettings, tumour_fro
 
     The coarsest level with at most `GRID_UM` µm a pixel is smoothed. Its highest pixel is a candidate; those within the
     radius are none; and so on with the highest of the others, down to the threshold. Of equal pixels the upper, then
-    the left one comes first. Pixels of value 0, such as glass, are none however the smoothing spreads.
+    the left one comes first. Glass has none, however tiles at its edge and the smoothing spread.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def find_candidates(store: HeatmapStore, settings: CandidateSettings, tumour_fro
     smooth = gaussian_filter(values, settings.smooth_um / pixel_um, mode="constant") if settings.smooth_um else values
     smooth = np.where(values > 0, smooth, 0)
     least = tumour_from / 2 if settings.threshold is None else settings.threshold
-    rows, columns = find_peaks(smooth, threshold=max(least, _LEAST), radius_px=settings.radius_um / pixel_um)
+    rows, columns = find_peaks(smooth, threshold=max(least, _LEAST), around=disk(settings.radius_um / pixel_um))
     width, height = store.georef.slide_size_px
     return Candidates(
         probability=smooth[rows, columns],
@@ -115,8 +115,9 @@ def level_for(store: HeatmapStore, pixel_um: float) -> int:
 
 
 def read_plane(store: HeatmapStore, channel: str, level: int) -> npt.NDArray[np.float32]:
-    """Return one channel at a level, (H, W) float32 in [0, 1]."""
+    """Return one channel at a level, (H, W) float32 in [0, 1]; 0 on glass, whatever tiles at its edge say there."""
     values: npt.NDArray[np.float32] = np.divide(store.level(level)[store.channels.index(channel)], 255, dtype="f4")
+    values[np.asarray(store.labels(level)) == 0] = 0
     return values
 
 
@@ -124,27 +125,27 @@ def find_peaks(
     values: _Float,
     *,
     threshold: float,
-    radius_px: float,
+    around: npt.NDArray[np.bool_],
     most: int | None = None,
     taken: Sequence[tuple[int, int]] = (),
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return rows and columns of the highest values that lie farther than a radius from each other, highest first.
+    """Return rows and columns of the highest values that do not lie around higher ones, highest first.
 
     Parameters
     ----------
     values : (H, W) float
     threshold : float
         Lowest value of a peak.
-    radius_px : float
+    around : (2R + 1, 2R + 1) bool
+        What a peak, in the middle of it, keeps free of others.
     most : int, optional
         Peaks to find; by default all.
     taken : sequence of (row, column)
         Places whose surroundings have no peak.
     """
     free = np.ones(values.shape, dtype=np.bool_)
-    disk = _disk(radius_px)
     for place in taken:
-        _clear(free, place, disk)
+        _clear(free, place, around)
     rows, columns = np.nonzero(values >= threshold)
     order = np.argsort(-values[rows, columns], kind="stable")
     rows, columns = rows[order], columns[order]
@@ -156,7 +157,7 @@ def find_peaks(
                 return _as_arrays(found)
             first = int(np.argmax(left))
             found.append((int(some_rows[first]), int(some_columns[first])))
-            _clear(free, found[-1], disk)
+            _clear(free, found[-1], around)
     return _as_arrays(found)
 
 
@@ -165,18 +166,19 @@ def _as_arrays(places: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], np
     return rows, columns
 
 
-def _disk(radius_px: float) -> npt.NDArray[np.bool_]:
+def disk(radius_px: float) -> npt.NDArray[np.bool_]:
+    """Return what lies no farther than a radius from the middle, (2R + 1, 2R + 1) bool."""
     reach = math.floor(radius_px)
     steps = np.arange(-reach, reach + 1)
     near: npt.NDArray[np.bool_] = np.hypot(steps[:, None], steps) <= radius_px
     return near
 
 
-def _clear(free: npt.NDArray[np.bool_], place: tuple[int, int], disk: npt.NDArray[np.bool_]) -> None:
-    """Set what a disk around a place covers to False."""
-    reach = len(disk) // 2
+def _clear(free: npt.NDArray[np.bool_], place: tuple[int, int], around: npt.NDArray[np.bool_]) -> None:
+    """Set what lies around a place to False."""
+    reach = len(around) // 2
     into, of = zip(*(_overlap(at, reach, side) for at, side in zip(place, free.shape, strict=True)), strict=True)
-    free[into] &= ~disk[of]
+    free[into] &= ~around[of]
 
 
 def _overlap(at: int, reach: int, side: int) -> tuple[slice, slice]:

@@ -85,10 +85,12 @@ def cohort_froc(slides: Sequence[SlideScore]) -> Froc | None:
 
 def _values(slides: Sequence[SlideScore]) -> dict[str, float | None]:
     froc = cohort_froc(slides)
+    every = froc_of([slide.detections for slide in slides], lowest=True)
     dice = [slide.dice for slide in slides if slide.dice is not None]
     at_rates = (None,) * len(RATES) if froc is None else froc.at_rates
     return {
         "froc": None if froc is None else froc.score,
+        "froc_with_lowest": None if every is None else every.score,
         **{f"sensitivity_at_{rate:g}": value for rate, value in zip(RATES, at_rates, strict=True)},
         "auc": roc_auc(np.array([slide.score for slide in slides]), np.array([slide.tumour for slide in slides])),
         "dice": float(np.mean(dice)) if dice else None,

@@ -223,19 +223,20 @@ class Froc:
         return float(np.mean(self.at_rates))
 
 
-def froc_of(slides: Sequence[Detections]) -> Froc | None:
+def froc_of(slides: Sequence[Detections], *, lowest: bool = False) -> Froc | None:
     """Return the curve over slides, of which each counts, with candidates or without; None if none has a lesion.
 
     Thresholds are the distinct probabilities of false positives and of lesions but the lowest. A lesion that is missed
     has 0, as have isolated tumour cells; without any of them the least probable candidates never count. That is the
-    organisers' rule.
+    organisers' rule; with `lowest` every probability above 0 is a threshold.
     """
     targets = sum(slide.targets for slide in slides)
     if not targets:
         return None
     false = np.sort(np.concatenate([slide.false_positives for slide in slides]))
     hits = np.sort(np.concatenate([slide.lesion_probability for slide in slides]))
-    threshold = np.append(np.unique(np.concatenate([false, hits]))[1:], np.float32(np.inf))
+    distinct = np.unique(np.concatenate([false, hits]))
+    threshold = np.append(distinct[distinct > 0] if lowest else distinct[1:], np.float32(np.inf))
     false_positives = (len(false) - np.searchsorted(false, threshold)) / len(slides)
     sensitivity = (len(hits) - np.searchsorted(hits, threshold)) / targets
     at_rates = np.interp(RATES, false_positives[::-1], sensitivity[::-1])

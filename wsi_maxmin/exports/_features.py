@@ -33,8 +33,8 @@ def write_collection(features: Iterable[Feature], path: Path) -> None:
 def region_features(source: ExportSource) -> Iterator[Feature]:
     """Yield the regions of tumour as annotations."""
     for region in source.regions:
-        yield _feature(
-            source,
+        yield make_feature(
+            source.slide_id,
             region.polygon,
             kind="annotation",
             class_name=source.class_name(source.positive_class),
@@ -59,8 +59,8 @@ def tile_features(source: ExportSource) -> Iterator[Feature]:
             for name, value in row.items()
             if name.startswith("posterior_") or name in ("uncertainty", "mask_mean")
         }
-        yield _feature(
-            source,
+        yield make_feature(
+            source.slide_id,
             shapely.box(max(row["x"], 0), max(row["y"], 0), right, bottom),
             kind="tile",
             class_name=class_name,
@@ -73,24 +73,26 @@ def identity(slide_id: str, kind: str, shape: BaseGeometry) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{slide_id} {kind} {shape.wkt}"))
 
 
-def _feature(
-    source: ExportSource,
+def make_feature(
+    slide_id: str,
     shape: BaseGeometry,
     *,
     kind: str,
     class_name: str | None,
     measurements: Mapping[str, float],
+    color: tuple[int, int, int] | None = None,
 ) -> Feature:
+    """Return a shape as a feature; by default the colour is that of its class."""
     properties: dict[str, Any] = {"objectType": kind}
     if class_name is not None:
-        properties["classification"] = {"name": class_name, "color": list(color_of(class_name))}
+        properties["classification"] = {"name": class_name, "color": list(color or color_of(class_name))}
     properties["isLocked"] = True
     properties["measurements"] = {
         name: round(float(value), 6) for name, value in measurements.items() if math.isfinite(value)
     }
     return {
         "type": "Feature",
-        "id": identity(source.slide_id, kind, shape),
+        "id": identity(slide_id, kind, shape),
         "geometry": _geometry(shape),
         "properties": properties,
     }
