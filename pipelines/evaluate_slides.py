@@ -1,12 +1,10 @@
 """Score the heatmaps of a cohort against a reference list and annotations: lesions, slides, pixels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from wsi_maxmin.annotations import Role, Truth, find_annotation, find_mask, read_annotation
-from wsi_maxmin.annotations.mask_tiff import open_mask
 from wsi_maxmin.candidates import Candidates, CandidateSettings, find_candidates, read_candidates
 from wsi_maxmin.cohort import CohortResult, Outcome, Status, attempt_one
 from wsi_maxmin.cohort_scores import LEAST_SLIDES, CohortScore, SlideScore, score_cohort
@@ -18,60 +16,11 @@ from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, result_folders
 from wsi_maxmin.pipelines._slide_tables import SlideTables, write_scores
 from wsi_maxmin.pixel_curves import count_pixels_by_value
 from wsi_maxmin.progress import Progress, Quiet
-from wsi_maxmin.reference import read_reference
+from wsi_maxmin.reference import SlidesTruth, read_reference
 from wsi_maxmin.sinks.omezarr import least_byte
 from wsi_maxmin.slides_csv import read_slides
 
 __all__ = ["CandidateSettings", "EvaluateSlidesSettings", "SlidesScores", "SlidesTruth", "evaluate_slides"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlidesTruth:
-    """What is known of the slides.
-
-    Attributes
-    ----------
-    reference : Path
-        List of slides, and which of them hold tumour; the cohort is exactly these.
-    annotations, masks : Path or None
-        Outlines (ASAP XML, GeoJSON) or mask TIFFs: a folder, or the file of the one slide with tumour. Not both.
-    groups : mapping
-        What to make of groups of unknown meaning.
-    """
-
-    reference: Path
-    annotations: Path | None = None
-    masks: Path | None = None
-    groups: Mapping[str, Role] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if (self.annotations is None) == (self.masks is None):
-            raise InputError("annotations and masks exclude each other, and one is needed", remedy="give one of them")
-
-    def of(self, names: Sequence[str]) -> Truth:
-        """Return the tumour of a slide that goes by any of these names.
-
-        Raises
-        ------
-        InputError
-            If there is none, or no tumour in it: a slide of the reference list's tumour slides has some.
-        """
-        found = [path for name in names if (path := self._find(name)) is not None]
-        if not found:
-            raise InputError(
-                f"no annotation of {names[0]}, which holds tumour by the reference list",
-                got=self.annotations or self.masks,
-                expected=f"{names[0]}.xml, .geojson, or _mask.tif",
-            )
-        truth = open_mask(found[0]) if self.annotations is None else read_annotation(found[0], self.groups)
-        if not truth.holds_tumour:
-            raise InputError(f"{found[0]} has no tumour; by the reference list {names[0]} holds some")
-        return truth
-
-    def _find(self, name: str) -> Path | None:
-        if self.annotations is not None:
-            return find_annotation(self.annotations, name)
-        return None if self.masks is None else find_mask(self.masks, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +99,7 @@ def evaluate_slides(
     """
     settings, progress = settings or EvaluateSlidesSettings(), progress or Quiet()
     labels, places = read_reference(truth.reference), _places(heatmaps)
+    truth.check(sum(labels.values()))
     folders = _folders_of(labels, places)
     if candidates is not None and not candidates.is_dir():
         raise InputError("no such folder of candidates", got=candidates, expected="a folder of <slide>.csv")
@@ -215,8 +165,8 @@ def _score_slide(
 ) -> Status:
     store = open_source(folder, folder, ExportSettings()).store
     names = [*dict.fromkeys((name, Path(name).stem, folder.name))]
-    truth = truths.of(names) if tumour else None
     georef = store.georef
+    truth = truths.of(names, georef.slide_size_px) if tumour else None
     frame = Frame.of(settings.protocol, georef.slide_mpp)
     lesions = None if truth is None else map_lesions(truth, georef.slide_size_px, frame)
     threshold = threshold_of(folder, settings.threshold)

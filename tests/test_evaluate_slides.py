@@ -125,6 +125,13 @@ def test_masks_give_the_scores_of_outlines(own, tmp_path):
         assert (tmp_path / "masks" / f"{name}.csv").read_text() == (tmp_path / "outlines" / f"{name}.csv").read_text()
 
 
+def test_a_mask_of_another_size_is_none_of_the_slide(own):
+    (own / "masks").mkdir()
+    tifffile.imwrite(own / "masks" / "test_x.tif", np.ones((600, 800), np.uint8), tile=(256, 256))
+    masks = [own / "maps", "--masks", own / "masks", "--reference", own / "reference.csv"]
+    assert "is not a mask of test_x" in invoke(*masks, *PLAIN, code=1).stderr
+
+
 def test_candidates_may_come_from_files_and_a_slide_without_file_has_none(own, tmp_path):
     points = tmp_path / "points"
     points.mkdir()
@@ -183,6 +190,24 @@ def test_a_tumour_slide_without_annotated_tumour_fails_and_leaves_no_scores(own,
     assert "test_x.tif: failed" in result.stderr
     assert "1 failed" in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_one_annotation_serves_one_slide_and_no_other(own):
+    one = [own / "maps", "--annotations", own / "xml" / "test_x.xml", "--reference", own / "reference.csv", *PLAIN]
+    assert "froc" in invoke(*one).output
+    (own / "reference.csv").write_text("test_x,Tumor\nsilent,Tumor\n")
+    assert "one annotation for 2 slides" in invoke(*one, code=2).stderr
+    (own / "xml" / "test_x.xml").unlink()
+    assert "no such annotations" in invoke(*one, code=2).stderr
+
+
+def test_a_folder_of_candidates_that_is_not_there_is_an_error(made, tmp_path):
+    assert "no such folder of candidates" in invoke(*options(made), "--candidates", tmp_path / "none", code=2).stderr
+
+
+def test_two_names_of_one_slide_are_an_error(own):
+    (own / "reference.csv").write_text("test_x,Tumor\ntest_x.tif,Tumor\n")
+    assert "are one slide" in invoke(*options(own), code=2).stderr
 
 
 def test_an_unknown_group_is_named_with_its_remedy(own):

@@ -13,7 +13,7 @@ from upath import UPath
 
 from wsi_maxmin import formats, protocols, stores
 from wsi_maxmin.annotations import Annotation, Role, Truth, read_annotation
-from wsi_maxmin.annotations.mask_tiff import open_mask
+from wsi_maxmin.annotations.mask_tiff import check_size, open_mask
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.extraction import ExtractSettings, Plan, Planned, SlideJob
 from wsi_maxmin.formats.png import encode_mask
@@ -26,8 +26,6 @@ from wsi_maxmin.stores import Store
 Groups = tuple[tuple[str, Role], ...]
 
 MASK_SUFFIXES = (".tif", ".tiff")
-# Slides and masks are padded to whole tiles, each to its own.
-_PADDING_PX = 1024
 # Patches off the tile grid share tiles with their neighbours; blocks of columns this wide keep those in the reader's
 # cache from one row of patches to the next.
 _BLOCK_PX = 40 * 512
@@ -167,13 +165,7 @@ def opened(
     if truth.suffix.lower() not in MASK_SUFFIXES:
         return slide, read_annotation(truth, dict(groups))
     mask = open_mask(truth)
-    if any(abs(ours - its) > _PADDING_PX for ours, its in zip(slide.info.size_px, mask.size_px, strict=True)):
-        raise InputError(
-            f"{truth.name} is not a mask of {slide_id}",
-            got=f"{mask.size_px[0]}×{mask.size_px[1]} pixels",
-            expected=f"{slide.info.size_px[0]}×{slide.info.size_px[1]}, or up to {_PADDING_PX} more or less",
-            remedy="give a mask in the slide's own level-0 frame",
-        )
+    check_size(mask, slide.info.size_px, slide_id)
     return slide, mask
 
 

@@ -10,9 +10,12 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from wsi_maxmin.annotations._mask_level import Mask, MaskLevel, open_levels
+from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import Box
 
 _PICTURE_PX, _BOXES_PX = 2048, 4096
+# Slides and masks are padded to whole tiles, each to its own.
+_PADDING_PX = 1024
 
 
 def open_mask(path: Path) -> "MaskTiff":
@@ -26,6 +29,17 @@ def open_mask(path: Path) -> "MaskTiff":
     mask = MaskTiff(path)
     _ = mask.size_px
     return mask
+
+
+def check_size(mask: "MaskTiff", size_px: tuple[int, int], slide_id: str) -> None:
+    """Raise InputError if a mask has not the size of its slide, padding aside; `size_px` is the slide's, level-0 px."""
+    if any(abs(ours - its) > _PADDING_PX for ours, its in zip(size_px, mask.size_px, strict=True)):
+        raise InputError(
+            f"{mask.path.name} is not a mask of {slide_id}",
+            got=f"{mask.size_px[0]}×{mask.size_px[1]} pixels",
+            expected=f"{size_px[0]}×{size_px[1]}, or up to {_PADDING_PX} more or less",
+            remedy="give a mask in the slide's own level-0 frame",
+        )
 
 
 class MaskTiff:
@@ -47,6 +61,11 @@ class MaskTiff:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MaskTiff, (self._path,)
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self._path
 
     @property
     def _levels(self) -> tuple[MaskLevel, ...]:
