@@ -106,11 +106,10 @@ def evaluate_slides(
     if others := sorted({path.name for path in places.values()} - {path.name for path in folders.values()}):
         progress.say(f"{len(others)} heatmaps are of slides that the reference list does not name, such as {others[0]}")
     if candidates is not None:
-        files, names = {path.stem for path in candidates.glob("*.csv")}, {path.name for path in folders.values()}
-        known = names | {Path(name).stem for name in labels} | {*labels}
-        progress.say(
-            f"{len(known & files)} of {len(labels)} slides have a file of candidates; {len(files - known)} are of none"
-        )
+        files = {path.stem for path in candidates.glob("*.csv")}
+        used = [files & {*_names_of(name, folder)} for name, folder in folders.items()]
+        strays = len(files.difference(*used))
+        progress.say(f"{sum(map(bool, used))} of {len(used)} slides have a file of candidates; {strays} are of none")
     tables = SlideTables()
     outcomes: list[Outcome] = []
     with progress.track("evaluate", len(labels), unit="slide") as advance:
@@ -154,6 +153,12 @@ def _folders_of(labels: Mapping[str, bool], places: Mapping[str, Path]) -> dict[
     return found
 
 
+def _names_of(name: str, folder: Path) -> list[str]:
+    """Return how files of a slide may be called: as the list has it, as its result, or as it was before a run hashed it."""
+    plain = read_slides(folder.parent).get(folder.name, {}).get("name", folder.name)
+    return [*dict.fromkeys((name, folder.name, plain))]
+
+
 def _score_slide(
     tumour: bool,
     truths: SlidesTruth,
@@ -164,7 +169,7 @@ def _score_slide(
     folder: Path,
 ) -> Status:
     store = open_source(folder, folder, ExportSettings()).store
-    names = [*dict.fromkeys((name, Path(name).stem, folder.name))]
+    names = _names_of(name, folder)
     georef = store.georef
     truth = truths.of(names, georef.slide_size_px) if tumour else None
     frame = Frame.of(settings.protocol, georef.slide_mpp)

@@ -261,3 +261,7 @@ def test_a_run_of_infer_slide_under_hashed_names_is_scored_at_the_model_s_thresh
     assert (row["slide_id"], row["threshold"]) == ("slide", 0.2)
     annotated = row["annotated_mm2"] + row["annotated_off_tissue_mm2"]
     assert annotated == pytest.approx(256 * 384 * 0.25**2 / 1e6)
+    hashed = next((tmp_path / "maps").glob("*/run.json")).parent.name
+    for name in (hashed, "slide.tif"):
+        (tmp_path / "reference.csv").write_text(f"{name},tumor\n")
+        assert "froc" in invoke(*options(tmp_path)).output
