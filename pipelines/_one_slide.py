@@ -1,10 +1,11 @@
 """Run a model over one slide: everything in its folder but its ``run.json``."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -16,7 +17,7 @@ from wsi_maxmin.inference import run_tiles
 from wsi_maxmin.pipelines._engine import EngineSettings, make_engine
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, TILEMAPS, TILES, write_heatmap
 from wsi_maxmin.pipelines._tile_plan import identify, plan_tiles
-from wsi_maxmin.progress import Progress
+from wsi_maxmin.progress import Advance, Progress
 from wsi_maxmin.readers import Reader
 from wsi_maxmin.runinfo import Stopwatch, environment, peak_memory_bytes
 from wsi_maxmin.sinks import picture
@@ -36,6 +37,33 @@ class InferSettings(EngineSettings):
     model: str = "camelyon16-demo"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """How tiles are run, wherever that is: small, and the same for all slides of a run.
+
+    Attributes
+    ----------
+    settings : InferSettings
+    fingerprint : str
+        Of the model.
+    choice : Choice
+    batch_size, readers : int
+    """
+
+    settings: InferSettings
+    fingerprint: str
+    choice: Choice
+    batch_size: int
+    readers: int
+
+
+class ShareOut(Protocol):
+    """Have workers compute what is missing of tile maps; the rest is told as `fill` is."""
+
+    def __call__(self, slide: Reader, maps: TileMaps, job: Job, *, advance: Advance, stopwatch: Stopwatch) -> None:
+        """Wait until all is done."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Means:
     """By what all slides of a run are done; the engine is made for the first that needs it."""
@@ -47,11 +75,46 @@ class Means:
     batch_size: int
     readers: int
     progress: Progress
+    share_out: ShareOut | None = None
+
+    @property
+    def job(self) -> Job:
+        """How tiles are run."""
+        return Job(
+            settings=self.settings,
+            fingerprint=self.checkpoint.fingerprint(),
+            choice=self.choice,
+            batch_size=self.batch_size,
+            readers=self.readers,
+        )
 
     @cached_property
     def engine(self) -> Engine:
         """The model, ready to run."""
         return make_engine(self.checkpoint, self.choice, self.device)
+
+
+def fill(
+    engine: Engine,
+    slide: Reader,
+    maps: TileMaps,
+    chunks: Sequence[range],
+    job: Job,
+    *,
+    advance: Advance,
+    stopwatch: Stopwatch,
+) -> None:
+    """Compute chunks of a slide's tile maps in this process, be it the run itself or a worker of a cluster."""
+    run_tiles(
+        engine,
+        slide,
+        maps,
+        chunks,
+        batch_size=job.batch_size,
+        readers=job.readers,
+        advance=advance,
+        stopwatch=stopwatch,
+    )
 
 
 def infer_one(run: Means, slide: Reader, tissue_mask: Path | None, folder: Path) -> dict[str, Any]:
@@ -69,15 +132,10 @@ def infer_one(run: Means, slide: Reader, tissue_mask: Path | None, folder: Path)
     missing = sum(len(chunk) for chunk in maps.todo())
     with run.progress.track(name, len(grid), unit="tile", done=len(grid) - missing) as advance:
         if missing:
-            run_tiles(
-                run.engine,
-                slide,
-                maps,
-                batch_size=run.batch_size,
-                readers=run.readers,
-                advance=advance,
-                stopwatch=watch,
-            )
+            if run.share_out is None:
+                fill(run.engine, slide, maps, maps.todo(), run.job, advance=advance, stopwatch=watch)
+            else:
+                run.share_out(slide, maps, run.job, advance=advance, stopwatch=watch)
     with watch.stage("stitch and write"):
         georef = write_heatmap(maps, folder, settings)
     partial_file = folder / f".{TILES}.partial"
