@@ -58,7 +58,8 @@ def local(environments: Sequence[Mapping[str, str]]) -> Iterator[Client]:
         number: {"cls": Nanny, "options": common | {"env": dict(environment)}}
         for number, environment in enumerate(environments)
     }
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    served = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    scheduler = {"cls": Scheduler, "options": served}
     settings = {
         "distributed.scheduler.allowed-failures": _DEATHS - 1,
         "distributed.scheduler.worker-saturation": 1.0,

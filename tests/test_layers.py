@@ -18,6 +18,7 @@ ONLY_IN = {
     "timm": ("models",),
     "safetensors": ("checkpoint", "models"),
     "dask": ("stitching", "sinks", "pipelines"),
+    "distributed": ("pipelines",),
     "openslide": ("readers",),
     "tifffile": ("annotations", "readers"),
     "imagecodecs": ("formats", "readers"),
@@ -83,7 +84,7 @@ try:
     {program}
 except SystemExit:
     pass
-print([name for name in ("torch", "openslide", "dask", "matplotlib", "pandas") if name in sys.modules])
+print([name for name in ("torch", "openslide", "dask", "distributed", "matplotlib", "pandas") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
