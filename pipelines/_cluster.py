@@ -17,7 +17,7 @@ from wsi_maxmin.assets import ASSETS, find_model
 from wsi_maxmin.engines._choice import Choice
 from wsi_maxmin.errors import InputError, WsiMaxminError
 from wsi_maxmin.pipelines import _worker
-from wsi_maxmin.pipelines._dask import FIRST_WORKER_S, connected, local, local_workers, result, silence
+from wsi_maxmin.pipelines._dask import DEATHS, FIRST_WORKER_S, connected, died, local, local_workers, result, silence
 from wsi_maxmin.pipelines._one_slide import InferSettings, Job
 from wsi_maxmin.pipelines._shares import Done, Share, Source, Worker, fingerprint
 from wsi_maxmin.progress import Advance, Progress
@@ -88,20 +88,26 @@ class Cluster:
         name, priority = slide.info.slide_id, -next(self._order)
         ready: SimpleQueue[Future | None] = SimpleQueue()
         self._waiting.add(ready)
-        under_way: set[Future] = set()
+        under_way: dict[Future, tuple[Share, int]] = {}
+
+        def submit(share: Share, attempt: int) -> None:
+            key = ("wsi-maxmin", self._run, name, share.chunks[0].start, attempt)
+            future = self._client.submit(_worker.run_share, share, key=key, priority=priority)
+            under_way[future] = share, attempt
+            future.add_done_callback(ready.put)
+
         began, tiles = time.perf_counter(), 0
         try:
-            for number, share in enumerate(self._shares(slide, maps, job)):
-                # One group for all shares: dask keeps them back until a worker is free, so that a worker that dies has
-                # one of them and not many.
-                key = ("wsi-maxmin", self._run, name, number)
-                future = self._client.submit(_worker.run_share, share, key=key, priority=priority)
-                under_way.add(future)
-                future.add_done_callback(ready.put)
+            for share in self._shares(slide, maps, job):
+                submit(share, 1)
             while under_way:
                 if self._stopped or (future := ready.get()) is None:
                     raise KeyboardInterrupt
-                under_way.remove(future)
+                share, attempt = under_way.pop(future)
+                if attempt < DEATHS and died(future) and share.begun() < DEATHS:
+                    # It only waited for workers that died of other shares.
+                    submit(share, attempt + 1)
+                    continue
                 done: Done = result(future, name)
                 tiles += done.tiles
                 for stage, seconds in done.seconds.items():

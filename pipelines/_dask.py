@@ -18,8 +18,8 @@ from wsi_maxmin.pipelines import _worker
 from wsi_maxmin.workers import usable_cores
 
 CONNECT_S, FIRST_WORKER_S = 15, 120
-
-_DEATHS = 3
+DEATHS = 3
+"""Work that so many workers died of is given up."""
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def local(environments: Sequence[Mapping[str, str]]) -> Iterator[Client]:
     served = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
     scheduler = {"cls": Scheduler, "options": served}
     settings = {
-        "distributed.scheduler.allowed-failures": _DEATHS - 1,
+        "distributed.scheduler.allowed-failures": DEATHS - 1,
         "distributed.scheduler.worker-saturation": 1.0,
         "distributed.scheduler.no-workers-timeout": f"{FIRST_WORKER_S} s",
         # By default a worker that takes 15 s to start again is given up, and torch may take as long.
@@ -104,6 +104,11 @@ def silence() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
+def died(future: Future) -> bool:
+    """Say whether the workers that had some work died, be it of this or of other work."""
+    return future.status == "error" and isinstance(future.exception(), KilledWorker)
+
+
 def result(future: Future, what: str, timeout: float | None = None) -> Any:
     """Wait for a result.
 
@@ -114,10 +119,10 @@ def result(future: Future, what: str, timeout: float | None = None) -> Any:
     """
     try:
         return future.result(timeout)
-    except KilledWorker as error:
+    except KilledWorker:
         raise WorkerDiedError(
             f"{what}: a worker process died",
-            got=f"{error.allowed_failures + 1} times at the same work",
+            got=f"{DEATHS} times at the same work",
             remedy="give the machine more memory or use fewer --workers; a damaged file may be the cause as well",
         ) from None
     except NoValidWorkerError:

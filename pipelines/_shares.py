@@ -115,6 +115,19 @@ class Share:
     maps: Path = field(repr=False)
     chunks: tuple[range, ...]
 
+    def begin(self) -> None:
+        """Note that a worker begins with it, where a run that finds it dead can read that."""
+        with self._note.open("ab") as file:
+            file.write(b".")
+
+    def begun(self) -> int:
+        """Return how many workers have begun with it."""
+        return self._note.stat().st_size if self._note.exists() else 0
+
+    @property
+    def _note(self) -> Path:
+        return self.maps / f".share-{self.chunks[0].start}.partial"  # `TileMaps.tidy` removes it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:

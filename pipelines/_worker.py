@@ -69,6 +69,7 @@ def run_share(share: Share) -> Done:
         engine = _engine(share.job.settings, share.job.fingerprint, share.job.choice, share.worker.device)
         slide = _slide(share.source, share.fingerprint)
         with _sharing(share.maps) as maps:
+            share.begin()
             fill(engine, slide, maps, maps.missing(share.chunks), share.job, advance=_silent, stopwatch=watch)
     return Done(tiles=sum(len(chunk) for chunk in share.chunks), seconds=watch.seconds)
 

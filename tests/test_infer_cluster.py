@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,18 @@ from hypothesis import strategies as st
 
 from tests.conftest import contents
 from wsi_maxmin.cli import group
-from wsi_maxmin.cohort import CohortResult
+from wsi_maxmin.cohort import CohortResult, Status
 from wsi_maxmin.errors import InputError, SlideError
 from wsi_maxmin.pipelines import _cluster, _dask, _worker
 from wsi_maxmin.pipelines._cluster import deal
 from wsi_maxmin.pipelines._one_slide import fill
 from wsi_maxmin.pipelines._shares import Share, Worker
 from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide, slide_result
+from wsi_maxmin.progress import Advance, Quiet
 from wsi_maxmin.readers import open_slide
+from wsi_maxmin.slide_inputs import SlideInputs
 from wsi_maxmin.tilemaps import TileMaps
+from wsi_maxmin.time_left import showing_time_left
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -432,6 +436,33 @@ def test_maps_that_never_arrive_are_an_error(share: Share, monkeypatch: pytest.M
     monkeypatch.setattr(_cluster, "SEEN_S", 0.1)
     with pytest.raises(InputError, match="what the workers wrote does not arrive here; got 4 chunks of"):
         _cluster._wait_until_seen(TileMaps(share.maps))
+
+
+def test_what_a_run_is_given_holds_in_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "masks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    inputs = SlideInputs(slides=["a.tif", Path("b"), "memory://c.tif"], tissue_masks=Path("masks"), slide_mpp=0.5)
+    held = inputs.absolute()
+    assert [str(slide) for slide in held.slides] == [str(tmp_path / "a.tif"), str(tmp_path / "b"), "memory://c.tif"]
+    assert (held.tissue_masks, held.overrides, held.slide_mpp) == (tmp_path / "masks", None, 0.5)
+
+
+def test_slides_that_are_done_side_by_side_take_their_share_of_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, notes = [0.0], []
+    monkeypatch.setattr("wsi_maxmin.time_left.time.perf_counter", lambda: clock[0])
+
+    class Bars(Quiet):
+        @contextmanager
+        def track(self, *_: Any, **__: Any) -> Iterator[Advance]:
+            yield lambda *_, note="": notes.append(note)
+
+    def work(slide_id: str, path: None) -> Status:
+        clock[0] += 600
+        return "done"
+
+    with showing_time_left(work, 5, Bars(), at_once=2) as timed:
+        timed("first", None)
+    assert notes == ["about 20 min left"]
 
 
 @given(count=st.integers(0, 300), workers=st.integers(1, 40), most=st.integers(1, 16))

@@ -10,7 +10,9 @@ import pytest
 import wsi_maxmin
 
 ROOT = Path(wsi_maxmin.__file__).parent
-FILES = sorted(path for path in ROOT.rglob("*.py") if "configs" not in path.parts)
+# Behind a link, where `rglob` does not go by itself.
+PIPELINES = (ROOT / "pipelines").rglob("*.py")
+FILES = sorted(path for path in {*ROOT.rglob("*.py"), *PIPELINES} if "configs" not in path.parts)
 
 ONLY_IN = {
     "torch": ("models", "losses", "data", "training", "checkpoint", "engines", "device", "pipelines", "export_model"),

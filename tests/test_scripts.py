@@ -240,7 +240,7 @@ def test_a_slurm_job_is_one_worker_with_the_cores_and_the_gpu_that_were_asked_fo
     }
     assert directives == asked
     assert "export OMP_NUM_THREADS=6\n" in job
-    worker = job.splitlines()[-1]
+    worker = job.strip().splitlines()[-1]
     assert worker.startswith(f"{sys.executable} -m distributed.cli.dask_worker tcp://")
     assert "--nthreads 1 " in worker
     assert worker.endswith("--memory-limit 0 --no-dashboard")  # the last one of an option holds
