@@ -178,6 +178,7 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing(
     assert contents(tmp_path / "out") == contents(cohort.out)
 
 
+@pytest.mark.slow
 def test_what_kills_every_worker_fails_alone_and_is_continued(
     tmp_path: Path, cohort: Cohort, settings: InferSettings, address: str, deadly: Callable[..., Path]
 ) -> None:
