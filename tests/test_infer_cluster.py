@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +19,16 @@ import pytest
 import tornado.iostream
 from click.testing import CliRunner
 from distributed import Client, WorkerPlugin, get_worker
+from distributed.comm import CommClosedError
+from distributed.scheduler import NoValidWorkerError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import contents
 from wsi_maxmin.cli import group
 from wsi_maxmin.cohort import CohortResult, Status
-from wsi_maxmin.errors import InputError, SlideError
-from wsi_maxmin.pipelines import _cluster, _dask, _worker
+from wsi_maxmin.errors import InputError, SlideError, WorkerDiedError
+from wsi_maxmin.pipelines import _cluster, _dask, _one_slide, _worker
 from wsi_maxmin.pipelines._cluster import deal
 from wsi_maxmin.pipelines._one_slide import fill
 from wsi_maxmin.pipelines._shares import Share, Worker
@@ -242,6 +245,7 @@ def test_no_pixel_goes_through_the_scheduler(
     tmp_path: Path, cohort: Cohort, settings: InferSettings, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is counted are above all the signs of life of client and workers, a few kB a second."""
+    monkeypatch.setattr(_one_slide.picture, "write", lambda *_, **__: None)
     counted, began = Counted(monkeypatch), time.perf_counter()
     infer(cohort.slides, tmp_path / "out", settings, address)
     tiles = 2 * 217
@@ -250,7 +254,7 @@ def test_no_pixel_goes_through_the_scheduler(
     assert 1000 < counted.count < pixels / 10
 
 
-def test_what_goes_through_the_scheduler_of_a_share_does_not_grow_with_its_tiles(share: Share) -> None:
+def test_what_goes_through_the_scheduler_of_a_share_is_small(share: Share) -> None:
     done = _worker.run_share(share)
     sizes = [len(pickle.dumps(message)) for message in (share, done)]
     print(f"share {sizes[0]} bytes, answer {sizes[1]} bytes")  # noqa: T201
@@ -307,6 +311,23 @@ def test_workers_of_different_devices_are_refused(
     )
     with pytest.raises(InputError, match=r"the workers compute on different devices; got .* at tcp://"):
         _cluster._checked(client, address, 2, Worker.of_this_run("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (CancelledError(), "one: the scheduler is gone; start it again, then --resume"),
+        (CommClosedError(), "one: the scheduler is gone"),
+        (NoValidWorkerError("x", (), (), (), 1.0), "one: no worker is left; --resume starts new ones"),
+    ],
+)
+def test_what_ends_a_cluster_is_said_in_words(error: Exception, message: str) -> None:
+    class Future:
+        def result(self, *_: object) -> None:
+            raise error
+
+    with pytest.raises(WorkerDiedError, match=message):
+        _dask.result(Future(), "one")
 
 
 def test_one_process_has_no_workers(tmp_path: Path, cohort: Cohort, settings: InferSettings) -> None:
