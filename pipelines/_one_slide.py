@@ -1,11 +1,11 @@
 """Run a model over one slide: everything in its folder but its ``run.json``."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -18,9 +18,9 @@ from wsi_maxmin.pipelines._engine import EngineSettings, make_engine
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, TILEMAPS, TILES, clear_exports, write_heatmap
 from wsi_maxmin.pipelines._tile_plan import plan_tiles
 from wsi_maxmin.pipelines._timings import Measurement, describe
-from wsi_maxmin.progress import Progress
+from wsi_maxmin.progress import Advance, Progress
 from wsi_maxmin.readers import Reader
-from wsi_maxmin.runinfo import environment
+from wsi_maxmin.runinfo import Stopwatch, environment
 from wsi_maxmin.sinks import picture
 from wsi_maxmin.tilemaps import MapSpec, TileMaps, map_downsample, tile_table
 
@@ -38,6 +38,33 @@ class InferSettings(EngineSettings):
     model: str = "camelyon16-demo"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """How tiles are run, wherever that is: small, and the same for all slides of a run.
+
+    Attributes
+    ----------
+    settings : InferSettings
+    fingerprint : str
+        Of the model.
+    choice : Choice
+    batch_size, readers : int
+    """
+
+    settings: InferSettings
+    fingerprint: str
+    choice: Choice
+    batch_size: int
+    readers: int
+
+
+class ShareOut(Protocol):
+    """Have workers compute what is missing of tile maps; the rest is told as `fill` is."""
+
+    def __call__(self, slide: Reader, maps: TileMaps, job: Job, *, advance: Advance, stopwatch: Stopwatch) -> None:
+        """Wait until all is done."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Means:
     """By what all slides of a run are done; the engine is made for the first that needs it."""
@@ -49,11 +76,46 @@ class Means:
     batch_size: int
     readers: int
     progress: Progress
+    share_out: ShareOut | None = None
+
+    @property
+    def job(self) -> Job:
+        """How tiles are run."""
+        return Job(
+            settings=self.settings,
+            fingerprint=self.checkpoint.fingerprint(),
+            choice=self.choice,
+            batch_size=self.batch_size,
+            readers=self.readers,
+        )
 
     @cached_property
     def engine(self) -> Engine:
         """The model, ready to run."""
         return make_engine(self.checkpoint, self.choice, self.device)
+
+
+def fill(
+    engine: Engine,
+    slide: Reader,
+    maps: TileMaps,
+    chunks: Sequence[range],
+    job: Job,
+    *,
+    advance: Advance,
+    stopwatch: Stopwatch,
+) -> None:
+    """Compute chunks of a slide's tile maps in this process, be it the run itself or a worker of a cluster."""
+    run_tiles(
+        engine,
+        slide,
+        maps,
+        chunks,
+        batch_size=job.batch_size,
+        readers=job.readers,
+        advance=advance,
+        stopwatch=stopwatch,
+    )
 
 
 def infer_one(
@@ -91,19 +153,14 @@ def infer_one(
     maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(run, grid, identity), plan.tissue)
     measured.tiles = sum(len(chunk) for chunk in maps.todo())
     with run.progress.track(name, len(grid), unit="tile", done=len(grid) - measured.tiles) as advance:
-        if measured.tiles:
+        if measured.tiles and run.share_out is not None:
+            with watch.stage("workers"):
+                run.share_out(slide, maps, run.job, advance=advance, stopwatch=watch)
+        elif measured.tiles:
             with watch.stage("start engine"):
                 engine = run.engine
             with measured.running(engine.meter):
-                run_tiles(
-                    engine,
-                    slide,
-                    maps,
-                    batch_size=run.batch_size,
-                    readers=run.readers,
-                    advance=advance,
-                    stopwatch=watch,
-                )
+                fill(engine, slide, maps, maps.todo(), run.job, advance=advance, stopwatch=watch)
     with watch.stage("heatmap"):
         georef = write_heatmap(maps, folder, settings, watch)
     with watch.stage("table"):

@@ -109,7 +109,15 @@ class TileMaps:
         except InputError:
             return cls.create(path, grid, spec, tissue)
         same = maps.spec == spec and maps.grid.to_json() == grid.to_json()
-        return maps if same else cls.create(path, grid, spec, tissue)
+        if not same:
+            return cls.create(path, grid, spec, tissue)
+        maps.tidy()
+        return maps
+
+    def tidy(self) -> None:
+        """Remove what a process left that died while it wrote."""
+        for half in self.path.rglob("*.partial"):
+            half.unlink(missing_ok=True)
 
     def tissue(self) -> TissueMask | None:
         """Return the slide's tissue mask; None in maps of an earlier version, which do not have it."""

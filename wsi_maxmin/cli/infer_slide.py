@@ -32,6 +32,14 @@ def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str
     return int(value)
 
 
+def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if value not in ("threads", "processes") and "://" not in value:
+        raise click.BadParameter(
+            f"got {value!r}; expected threads, processes or an address such as tcp://10.0.0.1:8786"
+        )
+    return value
+
+
 @click.command("infer-slide")
 @sources_argument
 @out_option
@@ -69,6 +77,20 @@ def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str
     help="Number format; auto takes half the bits only where the maps stay the same.",
 )
 @device_option
+@click.option(
+    "--scheduler",
+    default="threads",
+    show_default=True,
+    metavar="threads|processes|tcp://HOST:PORT",
+    callback=_scheduler,
+    help="Who computes: this process, several of this machine, or the workers of a dask scheduler.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes [one a GPU, else one on two cores]; of a scheduler: how many to wait for [1].",
+)
 @click.option("--mpp", type=click.FloatRange(*MPP_LIMITS), metavar="X", help="µm per pixel of tiles [the model's].")
 @click.option(
     "--level", type=click.IntRange(0), metavar="N", help="Tiles at this level's µm per pixel instead; 0: full."
@@ -88,6 +110,8 @@ def command(
     overrides: Path | None,
     batch_size: int | None,
     readers: int,
+    scheduler: str,
+    workers: int | None,
     device: str,
     export: tuple[str, ...],
     existing: str | None,
@@ -102,6 +126,7 @@ def command(
     \b
     Example: wsi-maxmin infer-slide tumor_001.tif --out heatmaps
     Cohort:  wsi-maxmin infer-slide slides/ --out heatmaps --dry-run
+    Faster:  wsi-maxmin infer-slide slides/ --out heatmaps --scheduler processes
     """  # noqa: D301
     from wsi_maxmin.cli._progress import make_progress
     from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide
@@ -109,6 +134,8 @@ def command(
 
     if options["level"] is not None and options["mpp"] is not None:
         raise click.UsageError("--level and --mpp exclude each other; give one")
+    if workers is not None and scheduler == "threads":
+        raise click.UsageError("--workers is for --scheduler processes or the address of a scheduler")
     given: dict[str, Any] = {
         "settings": InferSettings(**options),
         "tissue_masks": tissue_masks,
@@ -122,4 +149,5 @@ def command(
         dry = plan_heatmaps(slides, **given)
         click.echo(dry.table())
         click.get_current_context().exit(int(dry.failed))
-    finish(infer_slide(slides, out, exports=export, existing=how(existing), **given))
+    given |= {"scheduler": scheduler, "workers": workers, "exports": export, "existing": how(existing)}
+    finish(infer_slide(slides, out, **given))
