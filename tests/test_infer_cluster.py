@@ -159,7 +159,7 @@ def test_every_byte_is_that_of_one_process(
     assert contents(tmp_path / "out") == whole
     facts = slide_result(tmp_path / "out", "one").facts
     assert facts["tiles_run"] == facts["tiles"] == 217
-    assert {"read", "model", "write maps"} <= set(facts["seconds"])
+    assert {"read", "model", "write maps"} <= set(facts["timings"]["summed_over_threads"])
 
 
 def test_a_worker_that_is_killed_in_the_middle_loses_nothing(
