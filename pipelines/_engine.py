@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.engines._base import Engine, Pixels
 from wsi_maxmin.engines._choice import AUTO, Choice, choose, open_engine
 from wsi_maxmin.errors import WsiMaxminError
@@ -14,6 +13,7 @@ from wsi_maxmin.pipelines._tile_plan import TileSettings, plan_tiles
 from wsi_maxmin.progress import Progress
 from wsi_maxmin.readers import open_slide
 from wsi_maxmin.slide_inputs import RunSlides
+from wsi_maxmin.slide_model import SlideModel
 from wsi_maxmin.tilemaps import map_downsample
 
 BATCH = {"cuda": 32}
@@ -38,7 +38,7 @@ class EngineSettings(TileSettings):
 
 
 def settle(
-    checkpoint: Checkpoint,
+    model: SlideModel,
     run: RunSlides,
     settings: EngineSettings,
     *,
@@ -50,7 +50,7 @@ def settle(
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    model : SlideModel
     run : RunSlides
         Tiles of its first slide that has some are used.
     settings : EngineSettings
@@ -68,13 +68,13 @@ def settle(
         earlier.get(name, AUTO) if asked == AUTO else asked
         for name, asked in (("engine", settings.engine), ("precision", settings.precision))
     )
-    tiles, count = _tiles(checkpoint, run, settings) if AUTO in (engine, precision) else ([], 0)
+    tiles, count = _tiles(model, run, settings) if AUTO in (engine, precision) else ([], 0)
     choice = choose(
-        checkpoint,
+        model,
         device=device,
         engine=engine,
         precision=precision,
-        downsample=map_downsample(checkpoint.config.slide.tile_px),
+        downsample=map_downsample(model.slide.tile_px),
         tiles=tiles,
         expected_tiles=count * len(run.slides),
     )
@@ -83,14 +83,14 @@ def settle(
     return choice
 
 
-def make_engine(checkpoint: Checkpoint, choice: Choice, device: torch.device) -> Engine:
+def make_engine(model: SlideModel, choice: Choice, device: torch.device) -> Engine:
     """Make the engine that was settled."""
     return open_engine(
-        checkpoint,
+        model,
         choice.engine,
         device=device,
         precision=choice.precision,
-        downsample=map_downsample(checkpoint.config.slide.tile_px),
+        downsample=map_downsample(model.slide.tile_px),
     )
 
 
@@ -99,12 +99,12 @@ def batch_size_for(device: torch.device, given: int | None) -> int:
     return given or BATCH.get(device.type, BATCH_ELSEWHERE)
 
 
-def _tiles(checkpoint: Checkpoint, run: RunSlides, settings: EngineSettings) -> tuple[list[Pixels], int]:
+def _tiles(model: SlideModel, run: RunSlides, settings: EngineSettings) -> tuple[list[Pixels], int]:
     """Read a few tiles, spread over the tissue of the first slide that has some; return them and how many it has."""
     for slide_id, path in run.paths().items():
         try:
             with open_slide(path, slide_mpp=run.slide_mpp(slide_id), slide_id=slide_id) as slide:
-                grid = plan_tiles(slide, checkpoint.config.slide, settings, run.tissue_mask(slide_id)).grid
+                grid = plan_tiles(slide, model.slide, settings, run.tissue_mask(slide_id)).grid
                 boxes = list(grid.boxes())
                 chosen = sorted({round(place * (len(boxes) - 1) / (_TILES - 1)) for place in range(_TILES)})
                 tiles = [slide.read(boxes[index], grid.tile_px, grid.tile_px) for index in chosen if boxes]

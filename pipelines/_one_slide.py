@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.engines._base import Engine
 from wsi_maxmin.engines._choice import Choice
 from wsi_maxmin.grids import TileGrid
@@ -20,6 +19,7 @@ from wsi_maxmin.progress import Progress
 from wsi_maxmin.readers import Reader
 from wsi_maxmin.runinfo import Stopwatch, environment, peak_memory_bytes
 from wsi_maxmin.sinks import picture
+from wsi_maxmin.slide_model import SlideModel
 from wsi_maxmin.tilemaps import MapSpec, TileMaps, map_downsample, tile_table
 
 
@@ -30,7 +30,7 @@ class InferSettings(EngineSettings):
     Attributes
     ----------
     model : str
-        Name of a bundled model or path of a checkpoint.
+        Name of a bundled model, or path of a checkpoint or of TorchScript.
     """
 
     model: str = "camelyon16-demo"
@@ -40,7 +40,7 @@ class InferSettings(EngineSettings):
 class Means:
     """By what all slides of a run are done; the engine is made for the first that needs it."""
 
-    checkpoint: Checkpoint
+    model: SlideModel
     choice: Choice
     device: torch.device
     settings: InferSettings
@@ -51,12 +51,12 @@ class Means:
     @cached_property
     def engine(self) -> Engine:
         """The model, ready to run."""
-        return make_engine(self.checkpoint, self.choice, self.device)
+        return make_engine(self.model, self.choice, self.device)
 
 
 def infer_one(run: Means, slide: Reader, tissue_mask: Path | None, folder: Path) -> dict[str, Any]:
     """Write everything of a slide but its ``run.json``; return the facts that go there."""
-    watch, name, settings, config = Stopwatch(), slide.info.slide_id, run.settings, run.checkpoint.config.slide
+    watch, name, settings, config = Stopwatch(), slide.info.slide_id, run.settings, run.model.slide
     folder.mkdir(parents=True, exist_ok=True)
     with watch.stage("tissue"):
         plan = plan_tiles(slide, config, settings, tissue_mask)
@@ -92,6 +92,7 @@ def infer_one(run: Means, slide: Reader, tissue_mask: Path | None, folder: Path)
             box=grid.kept_box(),
             threshold=config.threshold,
             title=name,
+            channel=maps.spec.main_channel,
         )
     run.progress.say(_where_time_went(name, watch, missing))
     return {
@@ -108,15 +109,15 @@ def infer_one(run: Means, slide: Reader, tissue_mask: Path | None, folder: Path)
 
 
 def _map_spec(run: Means, grid: TileGrid, slide: dict[str, Any]) -> MapSpec:
-    config = run.checkpoint.config
     return MapSpec(
         downsample=map_downsample(grid.tile_px),
-        class_names=config.data.classes,
-        positive_class=config.data.positive,
-        threshold=config.slide.threshold,
+        class_names=run.model.classes,
+        positive_class=run.model.positive,
+        threshold=run.model.slide.threshold,
         # Another engine or precision gives other values: its maps are not continued.
-        model=run.checkpoint.fingerprint() + run.choice.suffix,
+        model=run.model.fingerprint() + run.choice.suffix,
         slide=json.dumps(slide, sort_keys=True),
+        has_masks=run.model.has_masks,
     )
 
 

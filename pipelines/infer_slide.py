@@ -7,7 +7,6 @@ import torch
 from upath import UPath
 
 from wsi_maxmin.assets import find_model
-from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint
 from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide
 from wsi_maxmin.device import pick_device
 from wsi_maxmin.engines._choice import check_choice
@@ -20,6 +19,7 @@ from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.readers import open_slide
 from wsi_maxmin.runinfo import RUN_FILE, read_json, write_json
 from wsi_maxmin.slide_inputs import RunSlides, SlideInputs
+from wsi_maxmin.slide_model import SlideModel, load_slide_model
 from wsi_maxmin.slides_csv import known_slides, write_slides
 from wsi_maxmin.time_left import showing_time_left
 
@@ -52,14 +52,14 @@ def infer_slide(
     inputs = SlideInputs(slides=slides, tissue_masks=tissue_masks, overrides=overrides, slide_mpp=settings.slide_mpp)
     known = known_slides(out) if existing == "resume" else {}
     run = RunSlides(inputs, hashed=settings.hash_slide_ids, known=known)
-    checkpoint, where = load_for_slides(settings, device)
+    model, where = load_for_slides(settings, device)
     # The same model by another path is the same model.
-    values = {"command": "infer-slide", **settings.to_json(), "model": checkpoint.fingerprint()}
+    values = {"command": "infer-slide", **settings.to_json(), "model": model.fingerprint()}
     with locked(out):
         if existing == "refuse":
             claim(out, values, existing)  # before anything is timed
         before = (read_json(out / RUN_FILE) or {}).get("settings", {}) if existing == "resume" else {}
-        choice = settle(checkpoint, run, settings, device=where, earlier=before, progress=progress)
+        choice = settle(model, run, settings, device=where, earlier=before, progress=progress)
         values |= {"engine": choice.engine, "precision": choice.precision}
         claim(out, values, existing, may_change=("blend", "heatmap_mpp", "ngff", "slide_mpp"))
         check_names(out, hashed=run.hashed)
@@ -70,7 +70,7 @@ def infer_slide(
             out, run, lambda slide_id: existing != "overwrite" and finished_facts(out / slide_id, values) is not None
         )
         means = Means(
-            checkpoint=checkpoint,
+            model=model,
             choice=choice,
             device=where,
             settings=settings,
@@ -101,7 +101,7 @@ def infer_slide(
             return run_cohort(run.paths(), timed, out=out, settings=values, progress=progress, hide_paths=run.hashed)
 
 
-def load_for_slides(settings: InferSettings, device: str) -> tuple[Checkpoint, torch.device]:
+def load_for_slides(settings: InferSettings, device: str) -> tuple[SlideModel, torch.device]:
     """Return a model that can be run over slides, and where.
 
     Raises
@@ -110,10 +110,10 @@ def load_for_slides(settings: InferSettings, device: str) -> tuple[Checkpoint, t
         If there is no such model, device or engine, the model cannot be run over slides, or a setting is out of range.
     """
     where = pick_device(device)
-    checkpoint = load_checkpoint(find_model(settings.model))
-    refusal = checkpoint.build().refuses_slides
+    model = load_slide_model(find_model(settings.model))
+    refusal = model.build().refuses_slides
     if refusal:
-        raise InputError("this model cannot be run over slides", got=checkpoint.config.name, remedy=refusal)
+        raise InputError("this model cannot be run over slides", got=model.name, remedy=refusal)
     settings.check()
     check_choice(where, settings.engine, settings.precision)
-    return checkpoint, where
+    return model, where

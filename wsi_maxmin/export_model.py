@@ -19,7 +19,7 @@ from torch.jit._trace import TracerWarning
 
 from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.errors import InputError, MissingExtraError
-from wsi_maxmin.models import WeakSegmenter
+from wsi_maxmin.models import TileModel
 
 INPUT = "image"
 WITH_CLASSES = ("probabilities", "logits", "mask")
@@ -32,7 +32,7 @@ class ExportableModel(nn.Module):
 
     Parameters
     ----------
-    model : WeakSegmenter
+    model : TileModel
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class ExportableModel(nn.Module):
         What `forward` returns: ``probabilities``, ``logits``, ``mask``; of a method without class output ``mask``.
     """
 
-    def __init__(self, model: WeakSegmenter, *, classes: bool) -> None:
+    def __init__(self, model: TileModel, *, classes: bool) -> None:
         super().__init__()
         self.model = model
         self.names = WITH_CLASSES if classes else MASK_ALONE
@@ -78,7 +78,7 @@ class LogitsAlone(nn.Module):
 
 
 @torch.no_grad()
-def trace(model: WeakSegmenter, tile_px: int) -> tuple[ExportedProgram, tuple[str, ...]]:
+def trace(model: TileModel, tile_px: int) -> tuple[ExportedProgram, tuple[str, ...]]:
     """Return the graph of a model for tiles of `tile_px`, any number of them, and the names of its outputs.
 
     Raises

@@ -34,7 +34,12 @@ def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str
 @click.command("infer-slide")
 @sources_argument
 @out_option
-@click.option("--model", default="camelyon16-demo", show_default=True, help="A bundled name, a run folder or a file.")
+@click.option(
+    "--model",
+    default="camelyon16-demo",
+    show_default=True,
+    help="A bundled name, a run folder, a file, or TorchScript (x.pt with x.json).",
+)
 @click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 0.95), help="Of tiles.")
 @map_options
 @click.option(

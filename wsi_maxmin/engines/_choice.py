@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.engines import plugins
 from wsi_maxmin.engines._base import Engine, Outputs, Pixels
 from wsi_maxmin.errors import InputError, MissingExtraError
+from wsi_maxmin.slide_model import SlideModel
 from wsi_maxmin.tilemaps import softmax
 
 AUTO = "auto"
@@ -48,7 +48,7 @@ class Choice:
 
 
 def choose(
-    checkpoint: Checkpoint,
+    model: SlideModel,
     *,
     device: torch.device,
     engine: str,
@@ -63,7 +63,7 @@ def choose(
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    model : SlideModel
     device : torch.device
     engine, precision : str
         A name, or ``auto``.
@@ -84,14 +84,14 @@ def choose(
     if len(candidates) == 1 or not tiles:
         name, number_format = candidates[0]
         return Choice(engine=name, precision=number_format)
-    positive = checkpoint.config.data.classes.index(checkpoint.config.data.positive)
+    positive = model.classes.index(model.positive)
     reference: Outputs | None = None
     timed: list[tuple[float, str, str]] = []
     notes = []
     for name, number_format in candidates:
-        if timed and expected_tiles / max(timed)[0] < _WORTH * plugins.load(name).start_seconds(checkpoint):
+        if timed and expected_tiles / max(timed)[0] < _WORTH * plugins.load(name).start_seconds(model):
             continue
-        opened = open_engine(checkpoint, name, device=device, precision=number_format, downsample=downsample)
+        opened = open_engine(model, name, device=device, precision=number_format, downsample=downsample)
         outputs, rate = _try(opened, tiles)
         reference = reference or outputs
         difference = disagreement(outputs, reference, positive)
@@ -117,7 +117,7 @@ def check_choice(device: torch.device, engine: str, precision: str) -> None:
         list(_candidates(device, engine, precision))
 
 
-def open_engine(checkpoint: Checkpoint, name: str, *, device: torch.device, precision: str, downsample: int) -> Engine:
+def open_engine(model: SlideModel, name: str, *, device: torch.device, precision: str, downsample: int) -> Engine:
     """Make an engine ready to run.
 
     Raises
@@ -129,7 +129,7 @@ def open_engine(checkpoint: Checkpoint, name: str, *, device: torch.device, prec
     """
     module = plugins.load(name)
     _check(module, name, device, precision)
-    engine: Engine = module.open(checkpoint, device=device, precision=precision, downsample=downsample)
+    engine: Engine = module.open(model, device=device, precision=precision, downsample=downsample)
     return engine
 
 
@@ -137,10 +137,12 @@ def disagreement(outputs: Outputs, reference: Outputs, positive: int) -> float:
     """Return by how much two channels of a heatmap differ, whichever differs more: a mean over pixels.
 
     They are the tumour map (posterior of the positive class × soft mask) and the probability (that posterior); of a
-    method without classes there is the mask alone.
+    method without classes there is the mask alone, of a classifier without masks the probability.
     """
     if not reference.logits.shape[1]:
         return _mean_difference(outputs.masks, reference.masks)
+    if not reference.masks.shape[1]:
+        return _mean_difference(*(softmax(each.logits)[:, positive] for each in (outputs, reference)))
     tumour, probability = zip(*(_channels(each, positive) for each in (outputs, reference)), strict=True)
     return max(_mean_difference(*tumour), _mean_difference(*probability))
 

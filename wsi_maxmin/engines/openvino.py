@@ -6,12 +6,11 @@ from concurrent.futures import Future
 from importlib import import_module
 from typing import Any
 
-import numpy as np
 import torch
 
-from wsi_maxmin.checkpoint import Checkpoint
-from wsi_maxmin.engines._base import Engine, Outputs, Pending, Pixels, join, reduce_mask
+from wsi_maxmin.engines._base import Engine, Outputs, Pending, Pixels, as_outputs, join
 from wsi_maxmin.engines._graphs import EXPORT_SECONDS, exported_graph, is_exported
+from wsi_maxmin.slide_model import SlideModel
 
 PRECISIONS = {"cpu": ("fp32", "bf16")}
 NEEDS = ("openvino", "cpu")
@@ -24,7 +23,7 @@ class OpenVinoEngine(Engine):
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    model : SlideModel
     precision : {"fp32", "bf16"}
         OpenVINO emulates bf16 where the processor lacks it.
     downsample : int
@@ -32,8 +31,8 @@ class OpenVinoEngine(Engine):
 
     name = "openvino"
 
-    def __init__(self, checkpoint: Checkpoint, precision: str, downsample: int) -> None:
-        self.precision, self._downsample = precision, downsample
+    def __init__(self, model: SlideModel, precision: str, downsample: int) -> None:
+        self.precision, self._downsample, self._side_px = precision, downsample, model.slide.tile_px
         ov = _openvino()
         threads = torch.get_num_threads()
         settings = {
@@ -41,8 +40,8 @@ class OpenVinoEngine(Engine):
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
         }
-        model = _takes_pixels(ov, ov.Core().read_model(exported_graph(checkpoint, "openvino")))
-        compiled = ov.Core().compile_model(model, "CPU", settings)
+        graph = _takes_pixels(ov, ov.Core().read_model(exported_graph(model, "openvino")))
+        compiled = ov.Core().compile_model(graph, "CPU", settings)
         self._queue = ov.AsyncInferQueue(compiled, 2 * threads)
         self._queue.set_callback(self._keep)
         self._names = [next(iter(port.get_names())) for port in compiled.outputs]
@@ -59,8 +58,7 @@ class OpenVinoEngine(Engine):
         """Copy a tile's outputs: the request's own memory is the next tile's."""
         try:
             found = {name: request.get_output_tensor(index).data for index, name in enumerate(self._names)}
-            mask = reduce_mask(found["mask"], self._downsample)
-            future.set_result(Outputs(mask, np.array(found.get("logits", np.empty((1, 0))), dtype=np.float32)))
+            future.set_result(as_outputs(found, self._side_px, self._downsample))
         except Exception as error:  # raised where the outputs are waited for, not in OpenVINO's own thread
             future.set_exception(error)
 
@@ -90,17 +88,17 @@ def fast(device: torch.device) -> tuple[str, ...]:  # noqa: ARG001 - an engine's
     return ("fp32", "bf16") if "BF16" in has else ("fp32",)
 
 
-def start_seconds(checkpoint: Checkpoint) -> float:
+def start_seconds(model: SlideModel) -> float:
     """Return about how long it takes to be ready: long, if the model was never exported on this machine."""
-    return 2.0 if is_exported(checkpoint, "openvino") else EXPORT_SECONDS
+    return 2.0 if is_exported(model, "openvino") else EXPORT_SECONDS
 
 
 def open(
-    checkpoint: Checkpoint,
+    model: SlideModel,
     *,
     device: torch.device,  # noqa: ARG001 - an engine's form
     precision: str,
     downsample: int,
 ) -> OpenVinoEngine:
     """Make the engine; the first time, the model is exported, which takes about half a minute."""
-    return OpenVinoEngine(checkpoint, precision, downsample)
+    return OpenVinoEngine(model, precision, downsample)

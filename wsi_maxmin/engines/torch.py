@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.engines._base import Engine, Outputs, Pending, Pixels
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.slide_model import SlideModel
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}
 NEEDS = ("torch", "")
@@ -25,7 +25,7 @@ class TorchEngine(Engine):
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    model : SlideModel
     device : torch.device
     precision : {"fp32", "bf16", "fp16"}
     downsample : int
@@ -38,10 +38,10 @@ class TorchEngine(Engine):
 
     name = "torch"
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str, downsample: int) -> None:
+    def __init__(self, model: SlideModel, device: torch.device, precision: str, downsample: int) -> None:
         self.precision = precision
         self.depth = 1 if device.type == "cpu" else 2
-        self._model = checkpoint.build().on(device)
+        self._model = model.build().on(device)
         if self._model.refuses_tiles:
             raise InputError("this model cannot be run over slides", remedy=self._model.refuses_tiles)
         self._device, self._downsample = device, downsample
@@ -73,7 +73,14 @@ class TorchEngine(Engine):
             output = self._model(image)
         scores = output.logits
         logits = torch.empty(len(image), 0, device=image.device) if scores is None else scores.float()
-        return avg_pool2d(output.mask.float(), self._downsample).half(), logits
+        return _pool(output.mask.float(), self._downsample).half(), logits
+
+
+def _pool(mask: Tensor, side: int) -> Tensor:
+    """Average soft masks (B, C, H, W) over side² pixels; C is 0 where there is no mask."""
+    if not mask.shape[1]:
+        return mask.new_empty(len(mask), 0, *(length // side for length in mask.shape[2:]))
+    return avg_pool2d(mask, side)
 
 
 def _fetch(masks: Tensor, logits: Tensor) -> Pending:
@@ -97,11 +104,11 @@ def fast(device: torch.device) -> tuple[str, ...]:
     return ("fp32", "bf16") if half else ("fp32",)
 
 
-def start_seconds(checkpoint: Checkpoint) -> float:  # noqa: ARG001 - an engine's form
+def start_seconds(model: SlideModel) -> float:  # noqa: ARG001 - an engine's form
     """Return about how long it takes to be ready."""
     return 0.5
 
 
-def open(checkpoint: Checkpoint, *, device: torch.device, precision: str, downsample: int) -> TorchEngine:
+def open(model: SlideModel, *, device: torch.device, precision: str, downsample: int) -> TorchEngine:
     """Make the engine."""
-    return TorchEngine(checkpoint, device, precision, downsample)
+    return TorchEngine(model, device, precision, downsample)
