@@ -1,13 +1,14 @@
 """The engine that a run over slides uses, settled once: by the user, by an earlier run, or by timing on real tiles."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from wsi_maxmin.engines._base import Engine, Pixels
-from wsi_maxmin.engines._choice import AUTO, Choice, choose, open_engine
+from wsi_maxmin.engines._choice import AUTO, Choice, choose, meant, open_engine
+from wsi_maxmin.engines._int8 import INT8, int8_digest
 from wsi_maxmin.errors import WsiMaxminError
 from wsi_maxmin.pipelines._tile_plan import TileSettings, plan_tiles
 from wsi_maxmin.progress import Progress
@@ -21,6 +22,7 @@ BATCH = {"cuda": 32}
 BATCH_ELSEWHERE = 8
 
 _TILES = 4
+_COMPILED = "compiled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +33,13 @@ class EngineSettings(TileSettings):
     ----------
     engine, precision : str
         What the model is run by, and in which number format; ``auto`` takes what is fastest here with the same maps.
+    compile : bool
+        Run it by torch, compiled.
     """
 
     engine: str = AUTO
     precision: str = AUTO
+    compile: bool = False
 
 
 def settle(
@@ -66,7 +71,10 @@ def settle(
     """
     engine, precision = (
         earlier.get(name, AUTO) if asked == AUTO else asked
-        for name, asked in (("engine", settings.engine), ("precision", settings.precision))
+        for name, asked in (
+            ("engine", meant(settings.engine, compiled=settings.compile)),
+            ("precision", settings.precision),
+        )
     )
     tiles, count = _tiles(model, run, settings) if AUTO in (engine, precision) else ([], 0)
     choice = choose(
@@ -78,6 +86,10 @@ def settle(
         tiles=tiles,
         expected_tiles=count * len(run.slides),
     )
+    if choice.precision == INT8:
+        choice = replace(choice, variant=int8_digest(model))
+    elif settings.compile:
+        choice = replace(choice, variant=_COMPILED)
     if choice.why:
         progress.say(f"engine: {choice.engine}, {choice.precision} ({choice.why})")
     return choice
@@ -91,6 +103,7 @@ def make_engine(model: SlideModel, choice: Choice, device: torch.device) -> Engi
         device=device,
         precision=choice.precision,
         downsample=map_downsample(model.slide.tile_px),
+        compiled=choice.variant == _COMPILED,
     )
 
 

@@ -10,6 +10,7 @@ from wsi_maxmin.assets import find_model
 from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide
 from wsi_maxmin.device import pick_device
 from wsi_maxmin.engines._choice import check_choice
+from wsi_maxmin.engines._int8 import INT8, int8_graph
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines._engine import batch_size_for, settle
 from wsi_maxmin.pipelines._one_slide import InferSettings, Means, infer_one
@@ -60,7 +61,7 @@ def infer_slide(
             claim(out, values, existing)  # before anything is timed
         before = (read_json(out / RUN_FILE) or {}).get("settings", {}) if existing == "resume" else {}
         choice = settle(model, run, settings, device=where, earlier=before, progress=progress)
-        values |= {"engine": choice.engine, "precision": choice.precision}
+        values |= choice.to_json()
         claim(out, values, existing, may_change=("blend", "heatmap_mpp", "ngff", "slide_mpp"))
         check_names(out, hashed=run.hashed)
         if read_json(out / RUN_FILE) is None:
@@ -107,7 +108,8 @@ def load_for_slides(settings: InferSettings, device: str) -> tuple[SlideModel, t
     Raises
     ------
     InputError
-        If there is no such model, device or engine, the model cannot be run over slides, or a setting is out of range.
+        If there is no such model, device or engine, the model cannot be run over slides or was not calibrated, or a
+        setting is out of range.
     """
     where = pick_device(device)
     model = load_slide_model(find_model(settings.model))
@@ -115,5 +117,7 @@ def load_for_slides(settings: InferSettings, device: str) -> tuple[SlideModel, t
     if refusal:
         raise InputError("this model cannot be run over slides", got=model.name, remedy=refusal)
     settings.check()
-    check_choice(where, settings.engine, settings.precision)
+    check_choice(where, settings.engine, settings.precision, compiled=settings.compile)
+    if settings.precision == INT8:
+        int8_graph(model)
     return model, where

@@ -21,7 +21,7 @@ from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.readers import Reader, open_slide
 from wsi_maxmin.slide_inputs import RunSlides, SlideInputs
 from wsi_maxmin.slide_model import SlideModel
-from wsi_maxmin.tilemaps import softmax
+from wsi_maxmin.tilemaps import main_map
 
 _SAMPLE = 8
 # Measured on the bundled slide, on one core: stitching a tile; the picture, whose size hardly depends on the slide.
@@ -111,8 +111,8 @@ class _Trial:
         _, (masks, logits) = self._outputs
         if not self.model.has_masks:
             return _FLAT_BYTES
-        posterior = softmax(logits)[:, self.model.classes.index(self.model.positive)]
-        tumour = np.rint(255 * masks.astype(np.float32) * posterior[:, None, None, None]).astype(np.uint8)
+        positive = self.model.classes.index(self.model.positive)
+        tumour = np.rint(255 * main_map(masks, logits, positive)).astype(np.uint8)
         packed = len(numcodecs.Blosc(cname="lz4").encode(tumour))
         return _ALIKE * _LEVELS * packed / float(tumour.size) + _FLAT_BYTES
 

@@ -73,6 +73,17 @@ class Checkpoint:
         """Always: methods of this package give soft masks."""
         return True
 
+    @property
+    def about(self) -> dict[str, str]:
+        """Architecture, method, summary and notes."""
+        config = self.config
+        return {
+            "architecture": config.model.encoder.name,
+            "method": config.model.name,
+            "summary": config.summary,
+            "notes": config.notes,
+        }
+
     def fingerprint(self) -> str:
         """Return a short digest of weights and config: the same model always has the same."""
         digest = hashlib.sha256(self.config.model_dump_json().encode())

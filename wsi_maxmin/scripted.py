@@ -140,6 +140,12 @@ class ScriptedModel:
         said = self.description
         return SlideConfig(mpp=said.mpp, tile_px=said.tile_px, threshold=said.threshold)
 
+    @property
+    def about(self) -> dict[str, str]:
+        """Architecture, which its graph alone knows, method, summary and notes."""
+        said = self.description
+        return {"architecture": "", "method": "torchscript", "summary": said.summary, "notes": said.notes}
+
     def fingerprint(self) -> str:
         """Return a short digest of file and description."""
         digest = hashlib.sha256(self.description.model_dump_json().encode())

@@ -23,6 +23,8 @@ class SlideModel(Protocol):
         Tile, µm per pixel and threshold.
     has_masks : bool
         Whether it gives a soft mask of each tile, or class scores alone.
+    about : dict of str to str
+        Architecture, method, summary and notes, for those who get the model.
     """
 
     @property
@@ -35,6 +37,8 @@ class SlideModel(Protocol):
     def slide(self) -> SlideConfig: ...  # noqa: D102
     @property
     def has_masks(self) -> bool: ...  # noqa: D102
+    @property
+    def about(self) -> dict[str, str]: ...  # noqa: D102
 
     def fingerprint(self) -> str:
         """Return a short digest: the same model always has the same."""

@@ -173,6 +173,16 @@ class TileMaps:
         return self.spec.class_names.index(self.spec.positive_class)
 
 
+def main_map(
+    masks: npt.NDArray[np.floating], logits: npt.NDArray[np.float32], positive: int
+) -> npt.NDArray[np.float32]:
+    """Return what the threshold is for: posterior × mask (B, 1, h, w), or the posterior (B,) where no mask is."""
+    posterior: npt.NDArray[np.float32] = softmax(logits)[:, positive]
+    if not masks.shape[1]:
+        return posterior
+    return posterior[:, None, None, None] * masks.astype(np.float32)
+
+
 def tile_table(maps: TileMaps) -> pd.DataFrame:
     """Return a row a tile: Box in level-0 px, logits, posterior, uncertainty, mean of the mask; what there is of it."""
     boxes = [(box.x, box.y, box.width, box.height) for box in maps.grid.boxes()]

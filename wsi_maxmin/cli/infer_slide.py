@@ -69,9 +69,10 @@ def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str
     "--precision",
     default="auto",
     show_default=True,
-    type=click.Choice(("auto", "fp32", "bf16", "fp16")),
-    help="Number format; auto takes half the bits only where the maps stay the same.",
+    type=click.Choice(("auto", "fp32", "bf16", "fp16", "int8")),
+    help="Number format; auto takes half the bits only where the maps stay the same; int8 is made by export-model.",
 )
+@click.option("--compile", is_flag=True, help="Run it by torch.compile, which needs a C++ compiler.")
 @device_option
 @click.option("--mpp", type=click.FloatRange(*MPP_LIMITS), metavar="X", help="µm per pixel of tiles [the model's].")
 @click.option(

@@ -4,18 +4,21 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from wsi_maxmin.engines._base import Engine, Outputs, Pending, Pixels, as_outputs, join
 from wsi_maxmin.engines._graphs import EXPORT_SECONDS, exported_graph, is_exported
+from wsi_maxmin.engines._int8 import INT8, int8_graph
 from wsi_maxmin.slide_model import SlideModel
 
-PRECISIONS = {"cpu": ("fp32", "bf16")}
+PRECISIONS = {"cpu": ("fp32", "bf16", INT8)}
 NEEDS = ("openvino", "cpu")
 
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", INT8: "f32"}
+"""Of what a graph does in floating point: of int8 that is little, and exact."""
 
 
 class OpenVinoEngine(Engine):
@@ -23,16 +26,19 @@ class OpenVinoEngine(Engine):
 
     Parameters
     ----------
-    model : SlideModel
-    precision : {"fp32", "bf16"}
-        OpenVINO emulates bf16 where the processor lacks it.
+    graph : Path
+        Model for tiles (B, 3, H, W) in [0, 1].
+    side_px : int
+        Of the tiles.
+    precision : {"fp32", "bf16", "int8"}
+        OpenVINO emulates bf16 where the processor lacks it. int8 is a graph of its own, see `wsi_maxmin.engines._int8`.
     downsample : int
     """
 
     name = "openvino"
 
-    def __init__(self, model: SlideModel, precision: str, downsample: int) -> None:
-        self.precision, self._downsample, self._side_px = precision, downsample, model.slide.tile_px
+    def __init__(self, graph: Path, *, side_px: int, precision: str, downsample: int) -> None:
+        self.precision, self._downsample, self._side_px = precision, downsample, side_px
         ov = _openvino()
         threads = torch.get_num_threads()
         settings = {
@@ -40,8 +46,8 @@ class OpenVinoEngine(Engine):
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
         }
-        graph = _takes_pixels(ov, ov.Core().read_model(exported_graph(model, "openvino")))
-        compiled = ov.Core().compile_model(graph, "CPU", settings)
+        takes_pixels = _takes_pixels(ov, ov.Core().read_model(graph))
+        compiled = ov.Core().compile_model(takes_pixels, "CPU", settings)
         self._queue = ov.AsyncInferQueue(compiled, 2 * threads)
         self._queue.set_callback(self._keep)
         self._names = [next(iter(port.get_names())) for port in compiled.outputs]
@@ -83,7 +89,7 @@ def _openvino() -> Any:
 
 
 def fast(device: torch.device) -> tuple[str, ...]:  # noqa: ARG001 - an engine's form
-    """Return the formats to choose from: bf16 where the processor has it."""
+    """Return the formats to choose from: bf16 where the processor has it; int8 is for those who ask."""
     has = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("fp32", "bf16") if "BF16" in has else ("fp32",)
 
@@ -101,4 +107,5 @@ def open(
     downsample: int,
 ) -> OpenVinoEngine:
     """Make the engine; the first time, the model is exported, which takes about half a minute."""
-    return OpenVinoEngine(model, precision, downsample)
+    graph = int8_graph(model) if precision == INT8 else exported_graph(model, "openvino")
+    return OpenVinoEngine(graph, side_px=model.slide.tile_px, precision=precision, downsample=downsample)

@@ -1,6 +1,7 @@
 """PyTorch, on any device."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,11 +10,13 @@ from torch.nn.functional import avg_pool2d
 
 from wsi_maxmin.engines._base import Engine, Outputs, Pending, Pixels
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.models import ScriptedClassifier
 from wsi_maxmin.slide_model import SlideModel
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}
 NEEDS = ("torch", "")
 
+_BF16_ON_CPU = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 _FORMATS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -29,43 +32,73 @@ class TorchEngine(Engine):
     device : torch.device
     precision : {"fp32", "bf16", "fp16"}
     downsample : int
+    compiled : bool
+        Use `torch.compile`, for one shape: on a GPU a smaller batch is filled up to the largest so far.
 
     Raises
     ------
     InputError
-        If the model's outputs of different tiles cannot be compared.
+        If the model's outputs of different tiles cannot be compared, or it cannot be compiled here.
     """
 
     name = "torch"
 
-    def __init__(self, model: SlideModel, device: torch.device, precision: str, downsample: int) -> None:
+    def __init__(
+        self, model: SlideModel, device: torch.device, precision: str, downsample: int, *, compiled: bool = False
+    ) -> None:
         self.precision = precision
         self.depth = 1 if device.type == "cpu" else 2
         self._model = model.build().on(device)
         if self._model.refuses_tiles:
             raise InputError("this model cannot be run over slides", remedy=self._model.refuses_tiles)
         self._device, self._downsample = device, downsample
+        self._batch = 0
+        self._compute: Callable[[Tensor], tuple[Tensor, Tensor]] = self._forward
+        if compiled:
+            self._compile(model.slide.tile_px)
 
     @torch.inference_mode()
     def submit(self, images: Sequence[Pixels]) -> Pending:
         """Queue the batch on the device; on a CPU it is computed here."""
-        batch = torch.from_numpy(np.stack(images))
+        batch = torch.from_numpy(np.stack(self._filled(images)))
         if self._device.type == "cuda":
             batch = batch.pin_memory()
         batch = batch.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
         try:
-            parts = [self._forward(part) for part in (batch.split(1) if self._device.type == "cpu" else (batch,))]
+            parts = [self._compute(part) for part in (batch.split(1) if self._device.type == "cpu" else (batch,))]
         except torch.OutOfMemoryError as error:
             raise InputError(
                 "the device has too little memory for a batch",
                 got=f"{len(images)} tiles on {self._device} ({str(error).partition('.')[0]})",
                 remedy=f"--batch-size {max(len(images) // 2, 1)}",
             ) from None
-        masks, logits = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
+        masks, logits = (torch.cat(outputs)[: len(images)] for outputs in zip(*parts, strict=True))
         if self._device.type == "cuda":
             return _fetch(masks, logits)
         outputs = Outputs(masks.cpu().numpy(), logits.cpu().numpy())
         return lambda: outputs
+
+    def _filled(self, images: Sequence[Pixels]) -> Sequence[Pixels]:
+        """Repeat the last image up to the largest batch so far, where another shape would be compiled anew."""
+        if self._device.type == "cpu" or self._compute == self._forward:
+            return images
+        self._batch = max(self._batch, len(images))
+        return [*images, *[images[-1]] * (self._batch - len(images))]
+
+    @torch.inference_mode()
+    def _compile(self, side_px: int) -> None:
+        """Compile for batches of one shape, and try it on a white tile."""
+        if isinstance(self._model, ScriptedClassifier):
+            raise InputError("a TorchScript model cannot be compiled", remedy="leave --compile out")
+        self._compute = torch.compile(self._forward, dynamic=False)
+        try:
+            self._compute(torch.full((1, 3, side_px, side_px), 255, dtype=torch.uint8, device=self._device))
+        except Exception as error:  # whatever torch and compilers may raise
+            raise InputError(
+                "torch.compile fails here",
+                got=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
+                remedy="install a C++ compiler (g++ or clang++), or leave --compile out",
+            ) from error
 
     def _forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         number_format = _FORMATS[self.precision]
@@ -99,9 +132,18 @@ def _fetch(masks: Tensor, logits: Tensor) -> Pending:
 
 
 def fast(device: torch.device) -> tuple[str, ...]:
-    """Return the formats to choose from; on a CPU bf16 is for those who ask, since torch may emulate it."""
-    half = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    """Return the formats to choose from: bf16 where the device has it, since torch may emulate it."""
+    if device.type == "cuda":
+        half = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        half = device.type == "cpu" and any(_cpu_capabilities().get(name) for name in _BF16_ON_CPU)
     return ("fp32", "bf16") if half else ("fp32",)
+
+
+def _cpu_capabilities() -> Mapping[str, Any]:
+    """Return what the processor has; older torch does not say."""
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return found
 
 
 def start_seconds(model: SlideModel) -> float:  # noqa: ARG001 - an engine's form
@@ -109,6 +151,8 @@ def start_seconds(model: SlideModel) -> float:  # noqa: ARG001 - an engine's for
     return 0.5
 
 
-def open(model: SlideModel, *, device: torch.device, precision: str, downsample: int) -> TorchEngine:
-    """Make the engine."""
-    return TorchEngine(model, device, precision, downsample)
+def open(
+    model: SlideModel, *, device: torch.device, precision: str, downsample: int, compiled: bool = False
+) -> TorchEngine:
+    """Make the engine; compiling takes up to a minute."""
+    return TorchEngine(model, device, precision, downsample, compiled=compiled)
