@@ -1,7 +1,9 @@
 """Engines: the same model by other means, and the choice between them."""
 
+import gc
 import importlib.util
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -75,10 +77,18 @@ def test_a_tile_s_outputs_do_not_depend_on_its_batch_and_batches_keep_their_orde
 
 
 def test_an_error_inside_openvino_comes_out_where_the_outputs_are_waited_for(checkpoint, tiles):
-    engine = opened(checkpoint, "openvino")
-    engine._downsample = 7  # does not divide the mask
+    engine = opened(checkpoint, "openvino", downsample=7)  # does not divide the mask
     with pytest.raises(ValueError, match="cannot reshape"):
         engine.run(tiles)
+
+
+def test_an_engine_of_openvino_that_is_let_go_frees_its_model(checkpoint, tiles):
+    engine = opened(checkpoint, "openvino")
+    engine.run(tiles)
+    queue = weakref.ref(engine._queue)
+    del engine
+    gc.collect()
+    assert queue() is None
 
 
 def test_a_model_is_exported_once(checkpoint, monkeypatch, tmp_path):

@@ -9,7 +9,6 @@ import torch
 from click.testing import CliRunner
 
 from tests.test_scripted import save as save_scripted
-from wsi_maxmin.assets import DEMO_SLIDE
 from wsi_maxmin.checkpoint import load_checkpoint
 from wsi_maxmin.cli import group
 from wsi_maxmin.engines._choice import disagreement, open_engine
@@ -163,10 +162,3 @@ def test_an_agreement_is_told_in_a_line():
     assert "nothing called" in str(
         Agreement(tiles=5, mean_difference=0, largest_channel_difference=0, dice=None, threshold=0.5)
     )
-
-
-@pytest.mark.slow
-def test_the_bundled_model_keeps_its_map(cache, tmp_path):
-    _, agreement = export_int8("camelyon16-demo", [DEMO_SLIDE], tmp_path / "int8", tiles=12)
-    assert agreement.dice > 0.95
-    assert agreement.mean_difference < 0.01

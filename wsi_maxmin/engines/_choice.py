@@ -15,6 +15,7 @@ from wsi_maxmin.engines._base import Engine, Outputs, Pixels
 from wsi_maxmin.errors import InputError, MissingExtraError
 from wsi_maxmin.slide_model import SlideModel
 from wsi_maxmin.tilemaps import main_map, softmax
+from wsi_maxmin.workers import give_back_memory
 
 AUTO = "auto"
 AGREEMENT = 0.005
@@ -109,6 +110,7 @@ def choose(
         notes.append(f"{name} {number_format} {rate:.1f} tiles/s{remark}")
         if difference <= AGREEMENT:
             timed.append((rate, name, number_format))
+    give_back_memory()
     _, name, number_format = max(timed)
     return Choice(engine=name, precision=number_format, why="; ".join(notes))
 

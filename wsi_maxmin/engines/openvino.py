@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class OpenVinoEngine(Engine):
     name = "openvino"
 
     def __init__(self, graph: Path, *, side_px: int, precision: str, downsample: int) -> None:
-        self.precision, self._downsample, self._side_px = precision, downsample, side_px
+        self.precision = precision
         ov = _openvino()
         threads = torch.get_num_threads()
         settings = {
@@ -49,8 +50,9 @@ class OpenVinoEngine(Engine):
         takes_pixels = _takes_pixels(ov, ov.Core().read_model(graph))
         compiled = ov.Core().compile_model(takes_pixels, "CPU", settings)
         self._queue = ov.AsyncInferQueue(compiled, 2 * threads)
-        self._queue.set_callback(self._keep)
-        self._names = [next(iter(port.get_names())) for port in compiled.outputs]
+        names = tuple(next(iter(port.get_names())) for port in compiled.outputs)
+        # Not a method of this object: the two would hold each other, and the model's memory, for ever.
+        self._queue.set_callback(_Keeper(names, side_px, downsample))
         self.depth = 2
 
     def submit(self, images: Sequence[Pixels]) -> Pending:
@@ -60,11 +62,19 @@ class OpenVinoEngine(Engine):
             self._queue.start_async([image[None]], future)
         return lambda: join([future.result() for future in futures])
 
-    def _keep(self, request: Any, future: "Future[Outputs]") -> None:
-        """Copy a tile's outputs: the request's own memory is the next tile's."""
+
+@dataclass(frozen=True, slots=True)
+class _Keeper:
+    """Copies a tile's outputs: the request's own memory is the next tile's."""
+
+    names: tuple[str, ...]
+    side_px: int
+    downsample: int
+
+    def __call__(self, request: Any, future: "Future[Outputs]") -> None:
         try:
-            found = {name: request.get_output_tensor(index).data for index, name in enumerate(self._names)}
-            future.set_result(as_outputs(found, self._side_px, self._downsample))
+            found = {name: request.get_output_tensor(index).data for index, name in enumerate(self.names)}
+            future.set_result(as_outputs(found, self.side_px, self.downsample))
         except Exception as error:  # raised where the outputs are waited for, not in OpenVINO's own thread
             future.set_exception(error)
 

@@ -92,7 +92,8 @@ class TorchEngine(Engine):
             raise InputError("a TorchScript model cannot be compiled", remedy="leave --compile out")
         self._compute = torch.compile(self._forward, dynamic=False)
         try:
-            self._compute(torch.full((1, 3, side_px, side_px), 255, dtype=torch.uint8, device=self._device))
+            white = torch.full((1, side_px, side_px, 3), 255, dtype=torch.uint8, device=self._device)
+            self._compute(white.permute(0, 3, 1, 2))  # laid out as tiles are, else it would be compiled anew for them
         except Exception as error:  # whatever torch and compilers may raise
             raise InputError(
                 "torch.compile fails here",
