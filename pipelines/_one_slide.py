@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 
-from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.engines._base import Engine
 from wsi_maxmin.engines._choice import Choice
 from wsi_maxmin.grids import TileGrid
@@ -22,6 +21,7 @@ from wsi_maxmin.progress import Advance, Progress
 from wsi_maxmin.readers import Reader
 from wsi_maxmin.runinfo import Stopwatch, environment
 from wsi_maxmin.sinks import picture
+from wsi_maxmin.slide_model import SlideModel
 from wsi_maxmin.tilemaps import MapSpec, TileMaps, map_downsample, tile_table
 
 
@@ -32,7 +32,7 @@ class InferSettings(EngineSettings):
     Attributes
     ----------
     model : str
-        Name of a bundled model or path of a checkpoint.
+        Name of a bundled model, or path of a checkpoint or of TorchScript.
     """
 
     model: str = "camelyon16-demo"
@@ -69,7 +69,7 @@ class ShareOut(Protocol):
 class Means:
     """By what all slides of a run are done; the engine is made for the first that needs it."""
 
-    checkpoint: Checkpoint
+    model: SlideModel
     choice: Choice
     device: torch.device
     settings: InferSettings
@@ -83,7 +83,7 @@ class Means:
         """How tiles are run."""
         return Job(
             settings=self.settings,
-            fingerprint=self.checkpoint.fingerprint(),
+            fingerprint=self.model.fingerprint(),
             choice=self.choice,
             batch_size=self.batch_size,
             readers=self.readers,
@@ -92,7 +92,7 @@ class Means:
     @cached_property
     def engine(self) -> Engine:
         """The model, ready to run."""
-        return make_engine(self.checkpoint, self.choice, self.device)
+        return make_engine(self.model, self.choice, self.device)
 
 
 def fill(
@@ -141,7 +141,7 @@ def infer_one(
     measured : Measurement
         Gets the time of every stage.
     """
-    watch, name, settings, config = measured.watch, slide.info.slide_id, run.settings, run.checkpoint.config.slide
+    watch, name, settings, config = measured.watch, slide.info.slide_id, run.settings, run.model.slide
     clear_exports(folder)
     with watch.stage("tissue"):
         plan = plan_tiles(slide, config, settings, tissue_mask)
@@ -176,6 +176,7 @@ def infer_one(
             box=grid.kept_box(),
             threshold=config.threshold,
             title=name,
+            channel=maps.spec.main_channel,
         )
     facts = measured.facts()
     run.progress.say(describe(name, facts))
@@ -190,15 +191,15 @@ def infer_one(
 
 
 def _map_spec(run: Means, grid: TileGrid, identity: Mapping[str, Any]) -> MapSpec:
-    config = run.checkpoint.config
     # Data files hold no times: maps of a copy of the slide are the same bytes.
     slide = {key: value for key, value in identity.items() if key != "modified"}
     return MapSpec(
         downsample=map_downsample(grid.tile_px),
-        class_names=config.data.classes,
-        positive_class=config.data.positive,
-        threshold=config.slide.threshold,
+        class_names=run.model.classes,
+        positive_class=run.model.positive,
+        threshold=run.model.slide.threshold,
         # Another engine or precision gives other values: its maps are not continued.
-        model=run.checkpoint.fingerprint() + run.choice.suffix,
+        model=run.model.fingerprint() + run.choice.suffix,
         slide=json.dumps(slide, sort_keys=True),
+        has_masks=run.model.has_masks,
     )

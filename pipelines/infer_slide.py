@@ -9,10 +9,10 @@ import torch
 from upath import UPath
 
 from wsi_maxmin.assets import find_model
-from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint
 from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide
 from wsi_maxmin.device import pick_device
 from wsi_maxmin.engines._choice import check_choice
+from wsi_maxmin.engines._int8 import INT8, int8_graph
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports._source import ExportSettings
 from wsi_maxmin.pipelines._engine import batch_size_for, settle
@@ -25,6 +25,7 @@ from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.readers import open_slide
 from wsi_maxmin.runinfo import RUN_FILE, read_json, write_json
 from wsi_maxmin.slide_inputs import RunSlides, SlideInputs
+from wsi_maxmin.slide_model import SlideModel, load_slide_model
 from wsi_maxmin.slides_csv import known_slides, write_slides
 from wsi_maxmin.time_left import showing_time_left
 
@@ -71,17 +72,17 @@ def infer_slide(
         inputs = inputs.absolute()
     known = known_slides(out) if existing == "resume" else {}
     run = RunSlides(inputs, hashed=settings.hash_slide_ids, known=known)
-    with _ready(settings, device, scheduler, workers, progress) as (cluster, checkpoint, where), locked(out):
+    with _ready(settings, device, scheduler, workers, progress) as (cluster, model, where), locked(out):
         # The same model by another path is the same model.
-        values = {"command": "infer-slide", **settings.to_json(), "model": checkpoint.fingerprint()}
+        values = {"command": "infer-slide", **settings.to_json(), "model": model.fingerprint()}
         if existing == "refuse":
             claim(out, values, existing)  # before anything is timed
         before = (read_json(out / RUN_FILE) or {}).get("settings", {}) if existing == "resume" else {}
         if cluster is None:
-            choice = settle(checkpoint, run, settings, device=where, earlier=before, progress=progress)
+            choice = settle(model, run, settings, device=where, earlier=before, progress=progress)
         else:
             choice = cluster.settle(run, settings, earlier=before, progress=progress)
-        values |= {"engine": choice.engine, "precision": choice.precision}
+        values |= choice.to_json()
         claim(out, values, existing, may_change=("blend", "heatmap_mpp", "ngff", "slide_mpp"))
         check_names(out, hashed=run.hashed)
         if read_json(out / RUN_FILE) is None:
@@ -91,7 +92,7 @@ def infer_slide(
             out, run, lambda slide_id: existing != "overwrite" and finished_facts(out / slide_id, values) is not None
         )
         means = Means(
-            checkpoint=checkpoint,
+            model=model,
             choice=choice,
             device=where,
             settings=settings,
@@ -157,7 +158,7 @@ def _add_totals(result: CohortResult, progress: Progress) -> None:
 @contextmanager
 def _ready(
     settings: InferSettings, device: str, scheduler: str, workers: int | None, progress: Progress
-) -> Iterator[tuple["Cluster | None", Checkpoint, torch.device]]:
+) -> Iterator[tuple["Cluster | None", SlideModel, torch.device]]:
     """Give the workers of a run, the model, and where it is run; without a cluster that is this process."""
     if scheduler == HERE:
         if workers is not None:
@@ -172,19 +173,22 @@ def _ready(
         yield cluster, *load_for_slides(settings, cluster.device)
 
 
-def load_for_slides(settings: InferSettings, device: str | torch.device) -> tuple[Checkpoint, torch.device]:
+def load_for_slides(settings: InferSettings, device: str | torch.device) -> tuple[SlideModel, torch.device]:
     """Return a model that can be run over slides, and where.
 
     Raises
     ------
     InputError
-        If there is no such model, device or engine, the model cannot be run over slides, or a setting is out of range.
+        If there is no such model, device or engine, the model cannot be run over slides or was not calibrated, or a
+        setting is out of range.
     """
     where = pick_device(device) if isinstance(device, str) else device
-    checkpoint = load_checkpoint(find_model(settings.model))
-    refusal = checkpoint.build().refuses_slides
+    model = load_slide_model(find_model(settings.model))
+    refusal = model.build().refuses_slides
     if refusal:
-        raise InputError("this model cannot be run over slides", got=checkpoint.config.name, remedy=refusal)
+        raise InputError("this model cannot be run over slides", got=model.name, remedy=refusal)
     settings.check()
-    check_choice(where, settings.engine, settings.precision)
-    return checkpoint, where
+    check_choice(where, settings.engine, settings.precision, compiled=settings.compile)
+    if settings.precision == INT8:
+        int8_graph(model)
+    return model, where

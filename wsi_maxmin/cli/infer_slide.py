@@ -43,7 +43,12 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str)
 @click.command("infer-slide")
 @sources_argument
 @out_option
-@click.option("--model", default="camelyon16-demo", show_default=True, help="A bundled name, a run folder or a file.")
+@click.option(
+    "--model",
+    default="camelyon16-demo",
+    show_default=True,
+    help="A bundled name, a run folder, a file, or TorchScript (x.pt with x.json).",
+)
 @click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 0.95), help="Of tiles.")
 @map_options
 @click.option(
@@ -73,9 +78,10 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str)
     "--precision",
     default="auto",
     show_default=True,
-    type=click.Choice(("auto", "fp32", "bf16", "fp16")),
-    help="Number format; auto takes half the bits only where the maps stay the same.",
+    type=click.Choice(("auto", "fp32", "bf16", "fp16", "int8")),
+    help="Number format; auto takes half the bits only where the maps stay the same; int8 is made by export-model.",
 )
+@click.option("--compile", is_flag=True, help="Run it by torch.compile, which needs a C++ compiler.")
 @device_option
 @click.option(
     "--scheduler",

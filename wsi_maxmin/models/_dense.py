@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.models._base import SegOutput, WeakSegmenter
+from wsi_maxmin.models._base import SegOutput, TileModel
 from wsi_maxmin.models._encoder import Encoder
 
 _FAR_CELLS = 48
@@ -44,7 +44,7 @@ class ForegroundMethod(DenseMethod, Protocol):
         """Return the scores (B, K) of masked images, given those maps alone."""
 
 
-def dense_method(model: WeakSegmenter, tile_px: int) -> tuple[DenseMethod, int]:
+def dense_method(model: TileModel, tile_px: int) -> tuple[DenseMethod, int]:
     """Return a model as one that can be run densely, and the pixels a position of its features.
 
     Raises
