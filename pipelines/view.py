@@ -151,14 +151,13 @@ def view(
 
         show(slides)
         return
-    with bind(Answers(slides), host, port, say) as server:
+    with bind(Answers(slides), host, port, say) as server, suppress(KeyboardInterrupt):
         say(f"{server.url}  (Ctrl-C ends)")
         if not server.loopback:
             say("Whoever has this address can look, over a connection that is not encrypted.")
         if browser:
             webbrowser.open(server.url)
-        with suppress(KeyboardInterrupt):
-            server.serve_forever()
+        server.serve_forever()
 
 
 def bind(answers: Answers, host: str, port: int, say: Say) -> Server:

@@ -24,6 +24,7 @@ ONLY_IN = {
     "click": ("cli",),
     "rich": ("cli",),
     "matplotlib": ("sinks",),
+    "napari": ("viewer",),
 }
 BELOW_CONFIG = ("geometry", "grids", "errors", "_version", "_plugins", "_strict", "_layers")
 

@@ -40,7 +40,7 @@ class Lazy:
     dtype = np.dtype(np.uint8)
 
     def __init__(self, shape: tuple[int, ...], read: Read) -> None:
-        self.shape, self.ndim = shape, len(shape)
+        self.shape, self.ndim, self.size = shape, len(shape), math.prod(shape)
         self._read = read
 
     def __getitem__(self, key: Any) -> npt.NDArray[np.uint8]:
@@ -135,13 +135,15 @@ def add_layers(viewer: Any, opened: Opened) -> None:
             rings,
             shape_type="path",
             edge_color="#0057b8",
-            edge_width=4,
+            edge_width=8,
             scale=(mpp, mpp),
             translate=(-mpp / 2, -mpp / 2),
             units=_UNITS,
             name="annotation",
         )
-    viewer.scale_bar.visible = True
+    viewer.canvas.overlays.scale_bar.visible = True
+    if CHANNEL in opened.map.channels:
+        viewer.layers.selection.active = viewer.layers[CHANNEL]
 
 
 def _slide_level(pixels: SlideTiles, level: int) -> Lazy:

@@ -1,12 +1,22 @@
 // What the page asks of its server, all below the page's own address.
 
-async function ask(path) {
-  const answer = await fetch(path);
-  if (!answer.ok) throw new Error(`${answer.status}: ${(await answer.text()).trim()}`);
-  return answer;
+let waiting = 0;
+
+/** How many answers have not come yet. */
+export const busy = () => waiting;
+
+async function ask(path, read) {
+  waiting += 1;
+  try {
+    const answer = await fetch(path);
+    if (!answer.ok) throw new Error(`${answer.status}: ${(await answer.text()).trim()}`);
+    return await read(answer);
+  } finally {
+    waiting -= 1;
+  }
 }
 
-const json = async (path) => (await ask(path)).json();
+const json = (path) => ask(path, (answer) => answer.json());
 const name = encodeURIComponent;
 
 export const slides = () => json("api/slides");
@@ -30,7 +40,7 @@ export const storeUrl = (about) => new URL(`store/${name(about.id)}/heatmap.ome.
 /** Values of a map tile and where something was seen, row by row, both Uint8Array. */
 export async function values(about, channel, level, column, row) {
   const path = `slides/${name(about.id)}/values/${name(channel)}/${level}/${column}_${row}?v=${about.version}`;
-  const bytes = new Uint8Array(await (await ask(path)).arrayBuffer());
+  const bytes = new Uint8Array(await ask(path, (answer) => answer.arrayBuffer()));
   const half = bytes.length / 2;
   return { values: bytes.subarray(0, half), seen: bytes.subarray(half) };
 }

@@ -86,7 +86,10 @@ function readOut(about, state, viewer, camera, heatmap, grid) {
     const what = found === null ? "no value here" : `${state.get("channel")} ${value(found)}`;
     output.textContent = inside ? `x ${Math.floor(x)}  y ${Math.floor(y)} px   ${what}` : "";
   });
-  viewer.element.addEventListener("pointerleave", () => (output.textContent = ""));
+  viewer.element.addEventListener("pointerleave", () => {
+    grid.hover(-1, -1);
+    output.textContent = "";
+  });
 }
 
 function showTile(tile) {
@@ -174,7 +177,7 @@ async function start() {
   const many = (await api.slides()).length > 1;
   $("#gallery").hidden = !many;
   // What the console, and the tests, look at.
-  window.wsiMaxmin = { about, state, viewer, camera, overlay, heatmap, regions };
+  window.wsiMaxmin = { about, state, viewer, camera, overlay, heatmap, regions, busy: api.busy };
 }
 
 start().catch((error) => warn(`This slide cannot be shown. ${error.message}`));
