@@ -11,13 +11,12 @@ import zarr
 
 from wsi_maxmin.annotations import find_annotation, read_annotation
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, TILES
+from wsi_maxmin.pipelines._file_names import HEATMAP, TILEMAPS, TILES
 from wsi_maxmin.runinfo import RUN_FILE, read_json
 from wsi_maxmin.slide_ids import as_source
 from wsi_maxmin.slide_list import find_slides
 from wsi_maxmin.slides_csv import read_slides
 from wsi_maxmin.viewer._answers import Answers
-from wsi_maxmin.viewer._opened import Opened
 from wsi_maxmin.viewer._server import Server
 from wsi_maxmin.viewer._shown import Shown
 
@@ -144,14 +143,15 @@ def view(
         If napari is not installed.
     """
     slides = find_results(result, slide=slide, annotations=annotations, say=say)
-    if len(slides) == 1:
-        Opened(slides[0])  # a wrong slide is an error here, not an empty page
     if napari:
         from wsi_maxmin.viewer._napari import show
 
         show(slides)
         return
-    with bind(Answers(slides), host, port, say) as server, suppress(KeyboardInterrupt):
+    answers = Answers(slides)
+    if len(slides) == 1:
+        answers.opened(slides[0].slide_id)  # a wrong slide is an error here, not an empty page
+    with bind(answers, host, port, say) as server, suppress(KeyboardInterrupt):
         say(f"{server.url}  (Ctrl-C ends)")
         if not server.loopback:
             say("Whoever has this address can look, over a connection that is not encrypted.")

@@ -113,7 +113,7 @@ def until(page, condition):
 def settle(page):
     """Wait until all that is on the screen has come and is drawn."""
     frame = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-    until(page, "window.wsiMaxmin?.viewer.world.getItemCount()")
+    until(page, "window.wsiMaxmin?.started")
     for _ in range(2):
         page.evaluate(frame)
         until(page, "wsiMaxmin.viewer.world.getItemAt(0).getFullyLoaded() && !wsiMaxmin.busy()")

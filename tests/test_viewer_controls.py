@@ -211,8 +211,15 @@ def test_at_200_percent_nothing_is_cut_off(visit, url, path):
         .map((at) => at.outerHTML)""")
     assert cut == []
     if not path:
-        page.locator("#regions button").last.scroll_into_view_if_needed()
-        assert page.locator("#regions button").last.is_visible()
+        last = page.locator("#regions button").last
+        last.click()
+        settle(page)
+        assert "Region 3 of 3" in page.locator("#live").inner_text()
+        # While the panel scrolls, the slide stays.
+        slide = page.locator("#slide").bounding_box()
+        assert slide["y"] >= 0
+        assert slide["height"] > 150
+        assert slide["y"] + slide["height"] <= last.bounding_box()["y"]
 
 
 def test_without_its_slide_the_map_is_shown_alone_and_says_so(visit, result, serve):

@@ -59,7 +59,10 @@ def test_the_opacity_changes_a_pixel_by_the_amount_computed(visit, url):
 
 def test_the_threshold_moves_what_is_coloured_the_contours_and_the_list(visit, url):
     page = visit(url)
-    pieces = lambda: int(page.locator(".overlay").get_attribute("data-contours"))  # noqa: E731
+
+    def pieces():
+        return int(page.locator(".overlay").get_attribute("data-contours"))
+
     before = pieces()
     assert page.locator("#regions li").count() == 3
     page.locator("#threshold").fill("0.85")
@@ -73,6 +76,7 @@ def test_the_threshold_moves_what_is_coloured_the_contours_and_the_list(visit, u
     settle(page)
     assert np.abs(at(page, *CENTRE) - colour(page, 51)).max() <= 2
     page.locator("#threshold-reset").click()
+    until(page, "document.querySelectorAll('#regions li').length === 3")
     assert page.locator("#threshold-value").inner_text() == "0.50"
 
 

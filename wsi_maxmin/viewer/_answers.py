@@ -98,16 +98,16 @@ class Answers:
             case ("api", "slides"):
                 return _json([{"id": slide_id} for slide_id in self._slides])
             case ("api", "slides", slide_id):
-                return _json(self._opened(slide_id).describe())
+                return _json(self.opened(slide_id).describe())
             case ("api", "slides", slide_id, "tiles"):
-                return _json(self._opened(slide_id).tiles)
+                return _json(self.opened(slide_id).tiles)
             case ("api", "slides", slide_id, "summary"):
-                return _json(self._opened(slide_id).summary())
+                return _json(self.opened(slide_id).summary())
             case ("api", "slides", slide_id, "annotation"):
-                return _json(self._opened(slide_id).outlines())
+                return _json(self.opened(slide_id).outlines())
             case ("api", "slides", slide_id, "regions", channel):
                 given = query.get("threshold")
-                return _json(self._opened(slide_id).find(channel, None if given is None else float(given)))
+                return _json(self.opened(slide_id).find(channel, None if given is None else float(given)))
             case ("slides", slide_id, "thumbnail.jpg"):
                 return Answer(body=self._pixels(slide_id).thumbnail(_THUMBNAIL_PX), media=_JPEG, cache=KEPT)
             case ("slides", slide_id, "pixels", level, place):
@@ -126,18 +126,25 @@ class Answers:
             return "index.html"
         return f"slide.html?id={quote(next(iter(self._slides)), safe='')}"
 
-    def _opened(self, slide_id: str) -> Opened:
+    def opened(self, slide_id: str) -> Opened:
+        """Return a slide, open; the last ones stay open.
+
+        Raises
+        ------
+        KeyError, InputError, SlideError
+            If there is none of this name, or it or its map cannot be opened.
+        """
         return self._open(self._slides[slide_id])
 
     def _pixels(self, slide_id: str) -> SlideTiles:
-        pixels = self._opened(slide_id).pixels
+        pixels = self.opened(slide_id).pixels
         if pixels is None:
             raise KeyError(slide_id)
         return pixels
 
     def _values(self, slide_id: str, channel: str, level: int, column: int, row: int) -> Answer:
         """Return a map tile: its values, row by row, then as many bytes that are 1 where something was seen."""
-        values, seen = self._opened(slide_id).map.tile(channel, level, column, row)
+        values, seen = self.opened(slide_id).map.tile(channel, level, column, row)
         packed = gzip.compress(values.tobytes() + seen.tobytes(), compresslevel=1, mtime=0)
         return Answer(body=packed, gzipped=True, cache=KEPT)
 

@@ -12,7 +12,6 @@ import zarr
 
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.sinks._ngff import ome_metadata
-from wsi_maxmin.sinks.omezarr import TISSUE
 
 TILE_PX = 512
 
@@ -140,9 +139,17 @@ class StoredMap:
             return []
 
     @cached_property
+    def label_about(self) -> dict[str, Any]:
+        """What the label image says of its values: ``colors`` and ``properties``."""
+        return dict(ome_metadata(self._group["labels/tumour"])["image-label"])
+
+    @cached_property
     def _tissue(self) -> list[zarr.Array]:
         """The labels, where they tell tissue from glass; maps that were written without tissue do not."""
-        return self.labels if self.labels and (np.asarray(self.labels[-1][:]) == TISSUE).any() else []
+        if not self.labels:
+            return []
+        (tissue,) = (entry["label-value"] for entry in self.label_about["properties"] if entry["class"] == "tissue")
+        return self.labels if (np.asarray(self.labels[-1][:]) == tissue).any() else []
 
 
 def _placement(transforms: list[dict[str, Any]]) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from wsi_maxmin.errors import InputError, MissingExtraError
 from wsi_maxmin.geometry import Box
-from wsi_maxmin.sinks.omezarr import TISSUE, TUMOUR
 from wsi_maxmin.viewer._opened import Opened
 from wsi_maxmin.viewer._regions import cut_of
 from wsi_maxmin.viewer._shown import CHANNEL, Shown
@@ -20,7 +19,6 @@ from wsi_maxmin.viewer._slide_tiles import SlideTiles
 
 _OPACITY = 0.6
 _COLORMAPS = {CHANNEL: "viridis", "probability": "magma", "uncertainty": "cividis"}
-_LABEL_COLORS = {None: "transparent", 0: "transparent", TISSUE: "#a0a0a040", TUMOUR: "#c80000a0"}
 _UNITS = ("micrometer", "micrometer")
 
 Read = Callable[[slice, slice], npt.NDArray[np.uint8]]
@@ -127,7 +125,8 @@ def add_layers(viewer: Any, opened: Opened) -> None:
     if opened.map.labels:
         from napari.utils import DirectLabelColormap
 
-        colors = DirectLabelColormap(color_dict=_LABEL_COLORS)
+        given = {entry["label-value"]: np.divide(entry["rgba"], 255) for entry in opened.map.label_about["colors"]}
+        colors = DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **given})
         viewer.add_labels(opened.map.labels, name="labels", colormap=colors, visible=False, **placed)
     if opened.shown.annotation is not None:
         rings = [np.asarray(ring)[:, ::-1] for ring in opened.outlines()]

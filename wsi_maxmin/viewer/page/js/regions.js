@@ -31,7 +31,6 @@ export class Regions {
       this.#timer = setTimeout(() => this.load(), PATIENCE_MS);
     });
     overlay.add((context, camera) => this.#draw(context, camera));
-    this.load();
   }
 
   #channelOf(list) {
@@ -55,7 +54,7 @@ export class Regions {
       ? `${channel} ≥ ${value(threshold)}, highest first; areas at ${pixel.toPrecision(2)} µm a pixel`
       : `Nothing has ${channel} ≥ ${value(threshold)}.`;
     this.list.replaceChildren(...regions.map((region, index) => this.#item(region, index)));
-    this.state.setThreshold(threshold, channel);
+    if (wanted === undefined) this.state.setThreshold(threshold, channel);
     this.overlay.invalidate();
   }
 
@@ -83,7 +82,11 @@ export class Regions {
       if (at === index) item.firstChild.setAttribute("aria-current", "true");
       else item.firstChild.removeAttribute("aria-current");
     });
-    this.list.children[index].scrollIntoView({ block: "nearest" });
+    const item = this.list.children[index];
+    // Only the list scrolls: in a narrow window scrollIntoView would move the slide away.
+    if (item.offsetTop < this.list.scrollTop || item.offsetTop + item.offsetHeight > this.list.scrollTop + this.list.clientHeight) {
+      this.list.scrollTop = item.offsetTop - this.list.clientHeight / 2;
+    }
     this.camera.fit(region, { margin: 0.3, least: LEAST_UM });
     this.overlay.invalidate();
     this.announce(`Region ${index + 1} of ${this.#found.length}: highest ${value(region.highest)}, ${area(region.area_um2)}`);

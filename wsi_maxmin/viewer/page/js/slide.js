@@ -158,14 +158,11 @@ async function start() {
   viewer.addOnceHandler("open", () => {
     viewer.canvas.setAttribute("aria-label", `Slide ${id}: arrow keys move, plus and minus zoom, question mark lists all keys`);
     keepPlace(camera, viewer);
-    new Minimap(about, state, camera, viewer);
   });
   viewer.addHandler("tile-load-failed", () => warn("Parts of the slide cannot be read."));
   const regions = new Regions(about, state, camera, overlay, announce);
   readOut(about, state, viewer, camera, heatmap, grid);
-  chooseThresholds(about, state);
   if (!about.slide) warn("The slide itself is not here, so the map is shown alone. Start with --slide FILE to see both.");
-  addAnnotation(about, state, overlay).catch(() => warn("The annotation cannot be read."));
   const save = () => savePicture(viewer, overlay, camera, about, state);
   const help = addHelp();
   $("#save").addEventListener("click", save);
@@ -174,10 +171,28 @@ async function start() {
   }
   $("#fit").addEventListener("click", () => camera.home());
   bindKeys(keysOf({ state, camera, viewer, regions, about, save, help }));
-  const many = (await api.slides()).length > 1;
-  $("#gallery").hidden = !many;
   // What the console, and the tests, look at.
-  window.wsiMaxmin = { about, state, viewer, camera, overlay, heatmap, regions, busy: api.busy };
+  window.wsiMaxmin = { about, state, viewer, camera, overlay, heatmap, regions, busy: api.busy, started: false };
+  // The rest waits for the first picture, and does not slow it.
+  await firstPicture(viewer);
+  chooseThresholds(about, state);
+  addAnnotation(about, state, overlay).catch(() => warn("The annotation cannot be read."));
+  new Minimap(about, state, camera, viewer);
+  regions.load();
+  $("#gallery").hidden = (await api.slides()).length < 2;
+  window.wsiMaxmin.started = true;
+}
+
+/** Wait until slide and map are on the screen, or would be if they could be read. */
+function firstPicture(viewer) {
+  return new Promise((done) => {
+    const look = () => {
+      const item = viewer.world.getItemAt(0);
+      if (item?.getFullyLoaded() && !api.busy()) done();
+      else setTimeout(look, 10);
+    };
+    look();
+  }).then(() => performance.mark("first picture"));
 }
 
 start().catch((error) => warn(`This slide cannot be shown. ${error.message}`));
