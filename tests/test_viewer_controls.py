@@ -29,6 +29,8 @@ from tests.browsing import (
     visit,
 )
 from wsi_maxmin.pipelines.view import find_results
+from wsi_maxmin.viewer._answers import Answers
+from wsi_maxmin.viewer._server import Server
 
 __all__ = ["browser", "result", "serve", "url", "visit"]
 
@@ -250,6 +252,16 @@ def test_a_gallery_shows_every_slide_with_its_score_and_opens_it(visit, result, 
     settle(page)
     assert page.locator("h1").inner_text() == "two"
     assert page.locator("#gallery").is_visible()
+
+
+def test_behind_a_token_the_page_works_the_same(visit, result):
+    with Server(Answers(find_results(result / "run")), "0.0.0.0", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = visit(f"http://127.0.0.1:{server.server_address[1]}/{server.token}/")
+        assert f"/{server.token}/slide.html" in page.url
+        assert page.locator("#regions li").count() == 3
+        assert f"%2F{server.token}%2Fstore%2F" in page.locator("#vizarr").get_attribute("href")
+        server.shutdown()
 
 
 class Blank(BaseHTTPRequestHandler):

@@ -127,7 +127,7 @@ def test_contours_are_those_of_scikit_image_at_every_level(visit, url, result):
                 """async ([values, width, height, cut]) => {
                     const { trace } = await import("./js/contours.js");
                     const bytes = Uint8Array.from(atob(values), (c) => c.charCodeAt(0)), lines = [];
-                    trace((index) => bytes[index], width, height, cut, (...line) => lines.push(line));
+                    trace(bytes, width, height, cut, (...line) => lines.push(line));
                     return lines;
                 }""",
                 [base64.b64encode(shown.tobytes()).decode(), shown.shape[1], shown.shape[0], cut],

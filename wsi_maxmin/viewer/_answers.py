@@ -26,7 +26,7 @@ _MEDIA = {
 }
 _JPEG, _BINARY, _JSON = "image/jpeg", "application/octet-stream", "application/json"
 _THUMBNAIL_PX = 480
-_OPEN_SLIDES = 16
+_OPEN_SLIDES = 8
 
 
 class NotThereError(LookupError):

@@ -65,7 +65,7 @@ def cut_of(threshold: float) -> int:
 
 
 class Regions:
-    """Regions of one heatmap; each channel is read once, each threshold computed once.
+    """Regions of one heatmap; what was read and found last is kept.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Regions:
     def __init__(self, stored: StoredMap) -> None:
         self._stored = stored
         self._level = stored.finest_within(_PIXELS)
-        self._whole = lru_cache(maxsize=2)(self._read)
+        self._whole = lru_cache(maxsize=1)(self._read)
         self.find = lru_cache(maxsize=64)(self._find)
 
     @property

@@ -11,8 +11,8 @@ from wsi_maxmin.readers import Reader
 
 TILE_PX = 512
 _QUALITY = 90
-# At some 60 kB each about 50 MB.
-_KEPT = 800
+# At some 60 kB each about 25 MB.
+_KEPT = 400
 _EXACT = 1e-3
 
 

@@ -1,5 +1,5 @@
-// Colour maps of 256 steps, RGB, base64: viridis, magma and inferno by van der Walt and Smith (CC0), cividis by
-// Nuñez, Anderton and Renslow (CC0), as matplotlib has them. All are even to the eye and safe for the colour-blind.
+// Colour maps of 256 steps, RGB, base64: viridis, magma, inferno (all CC0), cividis and grey, as matplotlib has them.
+// All are even to the eye and safe for the colour-blind.
 const PACKED = {
   viridis:
     "RAFURAJWRQRXRQVZRgdaRghcRgpdRgteRw1gRw5hRxBjRxFkRxNlSBRnSBZoSBdpSBhqSBpsSBttSBxuSB1vSB9wSCBxSCFzSCN0SCR1SCV2SCZ3" +

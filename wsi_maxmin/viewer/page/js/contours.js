@@ -11,17 +11,18 @@ const SADDLE = { 5: [[[3, 2], [0, 1]], [[3, 0], [2, 1]]], 10: [[[3, 0], [2, 1]],
 /**
  * Call `line(x1, y1, x2, y2)` for each piece of the contour between values below and from `cut` on.
  *
- * `at(index)` is the value of a pixel of a grid `width` wide and `height` high.
+ * `values` are bytes, row by row, of a grid `width` wide and `height` high.
  */
-export function trace(at, width, height, cut, line) {
+export function trace(values, width, height, cut, line) {
   const level = cut - 0.5;
   const points = [0, 0, 0, 0, 0, 0, 0, 0];
   for (let row = 0; row + 1 < height; row++) {
     for (let column = 0; column + 1 < width; column++) {
       const index = row * width + column;
-      const a = at(index), b = at(index + 1), c = at(index + width + 1), d = at(index + width);
-      const cell = (a >= cut) * 8 + (b >= cut) * 4 + (c >= cut) * 2 + (d >= cut);
-      if (cell === 0 || cell === 15) continue;
+      const a = values[index], b = values[index + 1], c = values[index + width + 1], d = values[index + width];
+      const high = a >= cut;
+      if (b >= cut === high && c >= cut === high && d >= cut === high) continue;
+      const cell = high * 8 + (b >= cut) * 4 + (c >= cut) * 2 + (d >= cut);
       const x = column + 0.5, y = row + 0.5;
       points[0] = x + (level - a) / (b - a), points[1] = y;
       points[2] = x + 1, points[3] = y + (level - b) / (c - b);
@@ -35,11 +36,11 @@ export function trace(at, width, height, cut, line) {
   }
 }
 
-/** Contours of a map tile as a path in its own pixels; what was not seen counts as 0. */
+/** Contours of a map tile as a path in its own pixels. */
 export function contourPath(tile, cut) {
   const path = new Path2D();
   let pieces = 0;
-  trace((index) => (tile.seen[index] ? tile.values[index] : 0), tile.width, tile.height, cut, (x1, y1, x2, y2) => {
+  trace(tile.shown, tile.width, tile.height, cut, (x1, y1, x2, y2) => {
     path.moveTo(x1, y1);
     path.lineTo(x2, y2);
     pieces += 1;

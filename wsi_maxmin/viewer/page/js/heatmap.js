@@ -81,7 +81,8 @@ export class Heatmap {
     api
       .values(this.about, channel, level, column, row)
       .then((found) => {
-        Object.assign(tile, found);
+        // For contours what was not seen is 0.
+        Object.assign(tile, found, { shown: found.values.map((value, index) => value * found.seen[index]) });
         this.changed();
       })
       .catch((error) => this.failed(`The heatmap cannot be read: ${error.message}`));

@@ -54,7 +54,7 @@ export class Regions {
       ? `${channel} ≥ ${value(threshold)}, highest first; areas at ${pixel.toPrecision(2)} µm a pixel`
       : `Nothing has ${channel} ≥ ${value(threshold)}.`;
     this.list.replaceChildren(...regions.map((region, index) => this.#item(region, index)));
-    if (wanted === undefined) this.state.setThreshold(threshold, channel);
+    if (this.state.get("thresholds")[channel] === undefined) this.state.setThreshold(threshold, channel);
     this.overlay.invalidate();
   }
 

@@ -138,6 +138,7 @@ async function start() {
   document.title = `${id} – wsi-maxmin`;
   $("#name").textContent = id;
   const about = await api.describe(id);
+  $("aside").hidden = false;
   const state = startState(about);
   const viewer = openViewer($("#slide"), about);
   const camera = new Camera(viewer, about.size, about.mpp);
@@ -176,7 +177,7 @@ async function start() {
   // The rest waits for the first picture, and does not slow it.
   await firstPicture(viewer);
   chooseThresholds(about, state);
-  addAnnotation(about, state, overlay).catch(() => warn("The annotation cannot be read."));
+  addAnnotation(about, state, overlay);
   new Minimap(about, state, camera, viewer);
   regions.load();
   $("#gallery").hidden = (await api.slides()).length < 2;
@@ -195,4 +196,5 @@ function firstPicture(viewer) {
   }).then(() => performance.mark("first picture"));
 }
 
-start().catch((error) => warn(`This slide cannot be shown. ${error.message}`));
+addEventListener("unhandledrejection", (event) => warn(`Something cannot be shown: ${event.reason?.message}`));
+start();
