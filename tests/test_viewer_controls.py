@@ -52,6 +52,10 @@ def test_a_click_on_a_region_flies_there_and_keys_step_on(visit, url):
         settle(page)
         assert middle() == pytest.approx(places[place], abs=3)
         assert page.locator("#regions [aria-current]").get_attribute("aria-label").startswith(f"Region {place + 1}:")
+    page.locator("#slide").click()  # the keys go on when the slide has the focus
+    page.keyboard.press("n")
+    settle(page)
+    assert middle() == pytest.approx(places[2], abs=3)
     page.keyboard.press("u")
     until(page, "document.querySelector('#regions-note').textContent.startsWith('uncertainty')")
     assert page.get_by_role("radio", name="uncertainty").is_checked()
@@ -179,9 +183,6 @@ def test_everything_can_be_reached_with_the_keyboard(visit, url):
     assert page.locator("#help").is_visible()
     page.keyboard.press("Escape")
     assert not page.locator("#help").is_visible()
-    page.keyboard.press(" ") if page.evaluate("document.activeElement.tagName") == "BODY" else page.evaluate(
-        "document.activeElement.blur()"
-    )
     before = page.locator("#map-shown").is_checked()
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press(" ")

@@ -118,14 +118,16 @@ def test_the_known_viewers_may_read_the_store(local, origin):
 def test_other_pages_of_the_web_may_not(local, origin):
     for method in ("GET", "OPTIONS"):
         assert "Access-Control-Allow-Origin" not in ask(local, f"{STORE}/.zattrs", method, Origin=origin)[0].headers
+    assert ask(local, f"{STORE}/.zattrs", Origin="http://[")[0].status == 200
 
 
 def test_nothing_but_the_store_is_for_other_pages(local):
-    answer, _ = ask(local, "/api/slides", Origin=FOREIGN_VIEWERS[0])
-    assert "Access-Control-Allow-Origin" not in answer.headers
+    for method in ("GET", "OPTIONS"):
+        answer, _ = ask(local, "/api/slides", method, Origin=FOREIGN_VIEWERS[0])
+        assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-@pytest.mark.parametrize("host", ["example.org", "example.org:8765", "127.0.0.1.example.org", ""])
+@pytest.mark.parametrize("host", ["example.org", "example.org:8765", "127.0.0.1.example.org", "[", ""])
 def test_a_foreign_name_that_resolves_to_this_machine_gets_nothing(local, host):
     assert ask(local, "/api/slides", Host=host)[0].status == 421
 
@@ -183,13 +185,22 @@ def test_a_slide_that_cannot_be_read_is_500_and_names_no_file(tmp_path, make_pyr
     run = viewing.make_result(tmp_path / "run", tmp_path, write_pyramid, make_pyramid(viewing.painted(), 3))
     shown = find_results(run)
     (tmp_path / "squares.tif").write_bytes(b"not a slide any more")
-    server = Server(Answers(shown), "127.0.0.1", 0)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    answer, body = ask(server, "/slides/squares/pixels/0/0_0.jpg")
-    server.shutdown()
-    server.server_close()
+    with Server(Answers(shown), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        answer, body = ask(server, "/slides/squares/pixels/0/0_0.jpg")
+        server.shutdown()
     assert (answer.status, b"squares.tif" in body) == (500, False)
     assert "squares.tif" in caplog.text
+
+
+def test_a_broken_chunk_is_500_and_the_connection_goes_on(tmp_path, make_pyramid, write_pyramid):
+    run = viewing.make_result(tmp_path / "run", tmp_path, write_pyramid, make_pyramid(viewing.painted(), 3))
+    (run / "squares" / "heatmap.ome.zarr" / "0" / "0" / "0" / "0").write_bytes(b"broken")
+    with Server(Answers(find_results(run)), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert ask(server, "/slides/squares/values/tumour/0/0_0")[0].status == 500
+        assert ask(server, "/slides/squares/values/tumour/1/0_0")[0].status == 200
+        server.shutdown()
 
 
 def test_beyond_this_machine_everything_is_below_a_random_token(wide, start):

@@ -58,7 +58,7 @@ class Opened:
     def threshold(self, channel: str) -> float:
         """Return where a channel is cut at first: the model's threshold, or one that keeps the highest 5 %."""
         if channel == CHANNEL:
-            return self.shown.threshold or _DEFAULT_THRESHOLD
+            return _DEFAULT_THRESHOLD if self.shown.threshold is None else self.shown.threshold
         return self.regions.high_threshold(channel)
 
     def describe(self) -> dict[str, Any]:

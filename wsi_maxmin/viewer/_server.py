@@ -14,7 +14,6 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from wsi_maxmin.errors import WsiMaxminError
 from wsi_maxmin.viewer._answers import Answer, Answers, NotThereError
 
 log = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ class Server(ThreadingHTTPServer):
         return f"http://{host}:{port}/" + (f"{self.token}/" if self.token else "")
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Say nothing of browsers that go away in the middle of an answer; log the rest."""
+        """Keep quiet about browsers that go away in the middle of an answer; `--debug` shows them."""
         log.debug("a request ended early", exc_info=True)
 
 
@@ -102,7 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_OPTIONS(self) -> None:
         """Tell a viewer on another origin that it may ask for ranges of a store."""
-        allowed = self._cors() if self._path_below() is not None and self._addressed_here() else {}
+        in_store = (self._path_below() or "").startswith("/store/")
+        allowed = self._cors() if in_store and self._addressed_here() else {}
         if allowed:
             allowed |= {"Access-Control-Allow-Methods": "GET, HEAD", "Access-Control-Allow-Headers": "Range"}
             allowed |= {"Access-Control-Allow-Private-Network": "true", "Access-Control-Max-Age": "600"}
@@ -114,19 +114,20 @@ class _Handler(BaseHTTPRequestHandler):
         path = self._path_below()
         if path is None:
             return self._say(HTTPStatus.NOT_FOUND, "not there")
-        query = dict(parse_qsl(urlsplit(self.path).query))
+        query = dict(parse_qsl(self.path.partition("?")[2]))
         try:
-            self._give(self.server.answers.get(path, query))
-        except (NotThereError, FileNotFoundError):
-            self._say(HTTPStatus.NOT_FOUND, "not there")
-        except (WsiMaxminError, OSError):
-            # The message names files, and their names may name patients.
+            answer = self.server.answers.get(path, query)
+        except NotThereError:
+            return self._say(HTTPStatus.NOT_FOUND, "not there")
+        except Exception:
+            # Whatever a codec raises. The message may name files, whose names may name patients: it stays here.
             log.exception("cannot answer %s", path)
-            self._say(HTTPStatus.INTERNAL_SERVER_ERROR, "the slide or its heatmap cannot be read")
+            return self._say(HTTPStatus.INTERNAL_SERVER_ERROR, "the slide or its heatmap cannot be read")
+        self._give(answer)
 
     def _path_below(self) -> str | None:
         """Return the path below the page's root; None without the token."""
-        path, token = urlsplit(self.path).path, self.server.token
+        path, token = self.path.partition("?")[0], self.server.token
         if not token:
             return path
         given, _, rest = path.removeprefix("/").partition("/")
@@ -134,18 +135,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _addressed_here(self) -> bool:
         """Whether the browser meant this machine: a foreign name that resolves to it is an attack (DNS rebinding)."""
-        name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        name = _hostname(f"//{self.headers.get('Host', '')}")
         return not self.server.loopback or name in (*_LOOPBACK_NAMES, self.server.server_address[0])
 
     def _cors(self) -> dict[str, str]:
         origin = self.headers.get("Origin", "")
-        known = origin in FOREIGN_VIEWERS or urlsplit(origin).hostname in _LOOPBACK_NAMES
+        known = origin in FOREIGN_VIEWERS or _hostname(origin) in _LOOPBACK_NAMES
         if not origin or (self.server.loopback and not known):
             return {}
-        exposed = "Content-Length, Content-Range, ETag"
         return {
             "Access-Control-Allow-Origin": origin,
-            "Access-Control-Expose-Headers": exposed,
+            "Access-Control-Expose-Headers": "Content-Length, Content-Range, ETag",
             "Vary": "Origin",
         }
 
@@ -196,6 +196,13 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Keep requests out of the terminal; `--debug` shows them."""
         log.debug(format, *args)
+
+
+def _hostname(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 def _span(header: str | None, size: int) -> tuple[int, int] | None:
