@@ -116,7 +116,6 @@ class Opened:
         return {
             "channel": channel,
             "threshold": threshold,
-            "regions": len(self.regions.find(channel, threshold)),
             **asdict(self.regions.summary(channel, threshold)),
         }
 
