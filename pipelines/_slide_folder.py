@@ -11,13 +11,14 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports import every_file
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.locks import changed_facts
+from wsi_maxmin.pipelines._file_names import NAMES
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, read_json, write_json
 from wsi_maxmin.sinks import omezarr
 from wsi_maxmin.sinks._ngff import Ngff, check_version
 from wsi_maxmin.stitching import stitch
 from wsi_maxmin.tilemaps import TileMaps
 
-HEATMAP, TILEMAPS, TILES, OVERVIEW = "heatmap.ome.zarr", "tilemaps.zarr", "tiles.parquet", "overview.png"
+HEATMAP, TILEMAPS, TILES, OVERVIEW = NAMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

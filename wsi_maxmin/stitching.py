@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.grids import Georef
+from wsi_maxmin.grids import CHUNK_PX, Georef
 from wsi_maxmin.runinfo import Stopwatch
 from wsi_maxmin.tilemaps import TileMaps, uncertainty
 
-CHUNK_PX = 512
 Float = npt.NDArray[np.float64]
 
 
