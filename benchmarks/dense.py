@@ -127,8 +127,10 @@ def _row(name: str, kind: str, found: np.ndarray, reference: np.ndarray, thresho
     seen = np.isfinite(reference)
     apart = np.abs(found - reference)[seen]
     one, other = found[seen] >= threshold, reference[seen] >= threshold
+    agreement = dice(one, other)
     print(
-        f"| {name} | {kind} | {apart.mean():.4f} | {apart.max():.3f} | {dice(one, other):.3f} | {one.mean():.1%} |"
+        f"| {name} | {kind} | {apart.mean():.4f} | {apart.max():.3f} |"
+        f" {'–' if agreement is None else f'{agreement:.3f}'} | {one.mean():.1%} |"
         f" {auc} |",
         flush=True,
     )

@@ -18,7 +18,7 @@ from wsi_maxmin.engines._choice import Choice
 from wsi_maxmin.errors import InputError, WsiMaxminError
 from wsi_maxmin.pipelines import _worker
 from wsi_maxmin.pipelines._dask import DEATHS, FIRST_WORKER_S, connected, died, local, local_workers, result, silence
-from wsi_maxmin.pipelines._one_slide import InferSettings, Job
+from wsi_maxmin.pipelines._job import InferSettings, Job
 from wsi_maxmin.pipelines._shares import Done, Share, Source, Worker, fingerprint
 from wsi_maxmin.progress import Advance, Progress
 from wsi_maxmin.readers import Reader

@@ -9,11 +9,15 @@ from typing import Any, Protocol
 
 import torch
 
+from wsi_maxmin.dense_grid import CORE_CELLS
 from wsi_maxmin.engines._base import Engine
 from wsi_maxmin.engines._choice import Choice
+from wsi_maxmin.engines._regions import RegionEngine, open_regions
 from wsi_maxmin.grids import TileGrid
 from wsi_maxmin.inference import run_tiles
-from wsi_maxmin.pipelines._engine import EngineSettings, make_engine
+from wsi_maxmin.pipelines._dense import DENSE, compute_densely
+from wsi_maxmin.pipelines._engine import make_engine
+from wsi_maxmin.pipelines._job import InferSettings, Job
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, TILEMAPS, TILES, clear_exports, write_heatmap
 from wsi_maxmin.pipelines._tile_plan import plan_tiles
 from wsi_maxmin.pipelines._timings import Measurement, describe
@@ -23,39 +27,6 @@ from wsi_maxmin.runinfo import Stopwatch, environment
 from wsi_maxmin.sinks import picture
 from wsi_maxmin.slide_model import SlideModel
 from wsi_maxmin.tilemaps import MapSpec, TileMaps, map_downsample, tile_table
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferSettings(EngineSettings):
-    """What decides the maps: besides the model see `EngineSettings`, `TileSettings` and `MapSettings`.
-
-    Attributes
-    ----------
-    model : str
-        Name of a bundled model, or path of a checkpoint or of TorchScript.
-    """
-
-    model: str = "camelyon16-demo"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """How tiles are run, wherever that is: small, and the same for all slides of a run.
-
-    Attributes
-    ----------
-    settings : InferSettings
-    fingerprint : str
-        Of the model.
-    choice : Choice
-    batch_size, readers : int
-    """
-
-    settings: InferSettings
-    fingerprint: str
-    choice: Choice
-    batch_size: int
-    readers: int
 
 
 class ShareOut(Protocol):
@@ -93,6 +64,17 @@ class Means:
     def engine(self) -> Engine:
         """The model, ready to run."""
         return make_engine(self.model, self.choice, self.device)
+
+    @cached_property
+    def regions(self) -> RegionEngine:
+        """The same for dense mode."""
+        return open_regions(
+            self.model,
+            self.choice.engine,
+            device=self.device,
+            precision=self.choice.precision,
+            cells=CORE_CELLS + 2 * self.settings.dense_context,
+        )
 
 
 def fill(
@@ -152,15 +134,10 @@ def infer_one(
         run.progress.say(f"{name}: WARNING: {warning}")
     maps = TileMaps.open_or_create(folder / TILEMAPS, grid, _map_spec(run, grid, identity), plan.tissue)
     measured.tiles = sum(len(chunk) for chunk in maps.todo())
-    with run.progress.track(name, len(grid), unit="tile", done=len(grid) - measured.tiles) as advance:
-        if measured.tiles and run.share_out is not None:
-            with watch.stage("workers"):
-                run.share_out(slide, maps, run.job, advance=advance, stopwatch=watch)
-        elif measured.tiles:
-            with watch.stage("start engine"):
-                engine = run.engine
-            with measured.running(engine.meter):
-                fill(engine, slide, maps, maps.todo(), run.job, advance=advance, stopwatch=watch)
+    if settings.mode == DENSE:
+        _compute_densely(run, slide, maps, measured)
+    else:
+        _compute(run, slide, maps, measured)
     with watch.stage("heatmap"):
         georef = write_heatmap(maps, folder, settings, watch)
     with watch.stage("table"):
@@ -190,6 +167,29 @@ def infer_one(
     }
 
 
+def _compute(run: Means, slide: Reader, maps: TileMaps, measured: Measurement) -> None:
+    """Compute what is missing of a slide's tile maps, here or by workers, with a bar of its tiles."""
+    watch, count = measured.watch, len(maps.grid)
+    with run.progress.track(slide.info.slide_id, count, unit="tile", done=count - measured.tiles) as advance:
+        if measured.tiles and run.share_out is not None:
+            with watch.stage("workers"):
+                run.share_out(slide, maps, run.job, advance=advance, stopwatch=watch)
+        elif measured.tiles:
+            with watch.stage("start engine"):
+                engine = run.engine
+            with measured.running(engine.meter):
+                fill(engine, slide, maps, maps.todo(), run.job, advance=advance, stopwatch=watch)
+
+
+def _compute_densely(run: Means, slide: Reader, maps: TileMaps, measured: Measurement) -> None:
+    if not measured.tiles:
+        return
+    with measured.watch.stage("start engine"):
+        engine = run.regions
+    context = run.settings.dense_context
+    compute_densely(engine, slide, maps, context, readers=run.readers, measured=measured, progress=run.progress)
+
+
 def _map_spec(run: Means, grid: TileGrid, identity: Mapping[str, Any]) -> MapSpec:
     # Data files hold no times: maps of a copy of the slide are the same bytes.
     slide = {key: value for key, value in identity.items() if key != "modified"}
@@ -199,7 +199,7 @@ def _map_spec(run: Means, grid: TileGrid, identity: Mapping[str, Any]) -> MapSpe
         positive_class=run.model.positive,
         threshold=run.model.slide.threshold,
         # Another engine or precision gives other values: its maps are not continued.
-        model=run.model.fingerprint() + run.choice.suffix,
+        model=run.model.fingerprint() + run.choice.suffix + run.settings.suffix,
         slide=json.dumps(slide, sort_keys=True),
         has_masks=run.model.has_masks,
     )

@@ -11,7 +11,7 @@ from upath import UPath
 from wsi_maxmin._version import __version__
 from wsi_maxmin.device import pick_device
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.pipelines._one_slide import Job
+from wsi_maxmin.pipelines._job import Job
 from wsi_maxmin.readers import Reader
 
 HOST = platform.node()

@@ -10,7 +10,7 @@ import torch
 from wsi_maxmin.engines._base import DeviceTimes, Meter
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, read_json, watching_memory
 
-_WHILE_TILES = ("wait for tiles", "model", "wait for writing", "workers")
+_WHILE_TILES = ("wait for tiles", "model", "wait for writing", "windows", "workers")
 
 
 class Measurement:

@@ -17,7 +17,8 @@ from wsi_maxmin.engines._base import Engine
 from wsi_maxmin.engines._choice import Choice
 from wsi_maxmin.errors import InputError, SlideError, WsiMaxminError
 from wsi_maxmin.pipelines._engine import make_engine, settle
-from wsi_maxmin.pipelines._one_slide import InferSettings, fill
+from wsi_maxmin.pipelines._job import InferSettings
+from wsi_maxmin.pipelines._one_slide import fill
 from wsi_maxmin.pipelines._shares import HOST, Done, Share, Source, Worker, fingerprint
 from wsi_maxmin.pipelines.infer_slide import load_for_slides
 from wsi_maxmin.progress import Quiet

@@ -15,9 +15,11 @@ from wsi_maxmin.engines._choice import check_choice
 from wsi_maxmin.engines._int8 import INT8, int8_graph
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports._source import ExportSettings
+from wsi_maxmin.pipelines._dense import DENSE, check_dense
 from wsi_maxmin.pipelines._engine import batch_size_for, settle
 from wsi_maxmin.pipelines._exports import check_formats, open_source, write_exports
-from wsi_maxmin.pipelines._one_slide import InferSettings, Means, infer_one
+from wsi_maxmin.pipelines._job import InferSettings
+from wsi_maxmin.pipelines._one_slide import Means, infer_one
 from wsi_maxmin.pipelines._slide_folder import SlideResult, begin, check_names, clear, finished_facts, slide_result
 from wsi_maxmin.pipelines._tile_plan import identify
 from wsi_maxmin.pipelines._timings import describe, measuring, totals
@@ -165,6 +167,8 @@ def _ready(
             raise InputError("one process has no workers", got=f"workers = {workers}", remedy="--scheduler processes")
         yield None, *load_for_slides(settings, device)
         return
+    if settings.mode == DENSE:
+        raise InputError("dense mode is run by one process", got=f"--scheduler {scheduler}", remedy="--mode tile")
     find_model(settings.model)
     settings.check()
     from wsi_maxmin.pipelines._cluster import open_cluster  # it takes a second to load
@@ -184,11 +188,14 @@ def load_for_slides(settings: InferSettings, device: str | torch.device) -> tupl
     """
     where = pick_device(device) if isinstance(device, str) else device
     model = load_slide_model(find_model(settings.model))
-    refusal = model.build().refuses_slides
+    built = model.build()
+    refusal = built.refuses_slides
     if refusal:
         raise InputError("this model cannot be run over slides", got=model.name, remedy=refusal)
     settings.check()
     check_choice(where, settings.engine, settings.precision, compiled=settings.compile)
+    if settings.mode == DENSE:
+        check_dense(built, model.slide.tile_px, settings)
     if settings.precision == INT8:
         int8_graph(model)
     return model, where

@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from upath import UPath
 
+from wsi_maxmin.dense_grid import DenseGrid
 from wsi_maxmin.engines._base import Engine, Outputs, Pixels, join
 from wsi_maxmin.grids import Georef, TileGrid
+from wsi_maxmin.models._dense import dense_method
+from wsi_maxmin.pipelines._dense import DENSE
 from wsi_maxmin.pipelines._dry_run import DryRun, Expected, why_it_fails
 from wsi_maxmin.pipelines._engine import batch_size_for, make_engine, settle
 from wsi_maxmin.pipelines._tile_plan import plan_tiles
@@ -127,7 +130,8 @@ def _expect(run: RunSlides, slide_id: str, settings: InferSettings, trial: _Tria
             disk_bytes = _PICTURE_BYTES
             if len(grid):
                 reading = _read_some(slide, grid, trial)
-                seconds += len(grid) * (max(trial.seconds, reading / readers) + _STITCH_S)
+                runs = _tiles_worth(grid, settings, trial.model)
+                seconds += runs * max(trial.seconds, reading / readers) + len(grid) * _STITCH_S
                 georef = Georef.for_display(grid.slide_size_px, grid.slide_mpp, settings.heatmap_mpp)
                 covered_px = _covered_px(grid) * (grid.downsample / georef.downsample) ** 2
                 disk_bytes += len(grid) * trial.tile_bytes + covered_px * trial.pixel_bytes
@@ -136,6 +140,15 @@ def _expect(run: RunSlides, slide_id: str, settings: InferSettings, trial: _Tria
         return Expected(slide_id, 0, 0.0, 0.0, why_it_fails(run, slide_id, error), fails=True)
     remark = "; ".join((remark, *(f"WARNING: {warning}" for warning in plan.warnings)))
     return Expected(slide_id, len(grid), disk_bytes, seconds, remark)
+
+
+def _tiles_worth(grid: TileGrid, settings: InferSettings, model: SlideModel) -> float:
+    """Return as many tiles as take the time of the slide: of regions, as many as have their area."""
+    if settings.mode != DENSE:
+        return len(grid)
+    _, cell_px = dense_method(model.build(), grid.tile_px)
+    dense = DenseGrid(grid=grid, cell_px=cell_px, context=settings.dense_context)
+    return len(dense.keep) * (dense.region_px / grid.tile_px) ** 2
 
 
 def _read_some(slide: Reader, grid: TileGrid, trial: _Trial) -> float:

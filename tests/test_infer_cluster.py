@@ -376,7 +376,7 @@ def share(tmp_path: Path, cohort: Cohort, settings: InferSettings, monkeypatch: 
     import torch
 
     from wsi_maxmin.engines._choice import Choice
-    from wsi_maxmin.pipelines._one_slide import Job
+    from wsi_maxmin.pipelines._job import Job
 
     job = Job(
         settings=settings,

@@ -50,6 +50,21 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str)
     help="A bundled name, a run folder, a file, or TorchScript (x.pt with x.json).",
 )
 @click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 0.95), help="Of tiles.")
+@click.option(
+    "--mode",
+    default="tile",
+    show_default=True,
+    type=click.Choice(("tile", "dense")),
+    help="dense: the model's trunk once over large regions, so that --overlap 0.75 costs little.",
+)
+@click.option(
+    "--dense-context",
+    default=2,
+    show_default=True,
+    type=click.IntRange(0, 8),
+    metavar="CELLS",
+    help="What dense mode sees around a region, in positions of the model's maps; with less, lines may show.",
+)
 @map_options
 @click.option(
     "--min-tissue",

@@ -78,6 +78,7 @@ class RegionEngine(ABC):
 
     Attributes
     ----------
+    device : torch.device
     cell_px : int
         Pixels a position of the maps.
     downsample : int
@@ -99,7 +100,7 @@ class RegionEngine(ABC):
 
     def __init__(self, model: SlideModel, device: torch.device, cells: int) -> None:
         tile_px = model.slide.tile_px
-        self._tile_px, self._device = tile_px, device
+        self._tile_px, self.device = tile_px, device
         self.meter = Meter()
         self.downsample = map_downsample(tile_px)
         built = model.build()
@@ -134,7 +135,7 @@ class RegionEngine(ABC):
     def read(self, maps: Float) -> WindowOutputs:
         """Mask and classify windows by their maps, (n, M, side, side); the foreground is not looked at."""
         output = self.method.read_cams(
-            torch.from_numpy(maps).to(self._device), (self._tile_px, self._tile_px), self.downsample
+            torch.from_numpy(maps).to(self.device), (self._tile_px, self._tile_px), self.downsample
         )
         if output.image_logits is None:
             raise InputError("this method cannot be run densely", got="no class scores", remedy="--mode tile")
@@ -144,7 +145,7 @@ class RegionEngine(ABC):
     def score(self, maps: Float) -> Float:
         """Classify the foreground of windows by its maps, (n, M, side, side), as (n, K)."""
         assert isinstance(self.method, ForegroundMethod)
-        scores: Float = self.method.foreground_scores(torch.from_numpy(maps).to(self._device)).float().cpu().numpy()
+        scores: Float = self.method.foreground_scores(torch.from_numpy(maps).to(self.device)).float().cpu().numpy()
         return scores
 
 
@@ -161,11 +162,11 @@ class TorchRegions(RegionEngine):
     def submit(self, images: Sequence[Pixels], masks: Sequence[Float] | None = None) -> PendingMaps:
         """Queue regions on the device; on a CPU they are computed here, one by one."""
         inputs = [np.stack(images)] if masks is None else [np.stack(images), np.stack(masks)[:, None]]
-        tensors = [torch.from_numpy(value).to(self._device, non_blocking=True) for value in inputs]
+        tensors = [torch.from_numpy(value).to(self.device, non_blocking=True) for value in inputs]
         module = self._modules[len(inputs) - 1]
         self.meter.begin()
-        with torch.autocast(self._device.type, dtype=self._format, enabled=self._format is not None):
-            if self._device.type == "cpu":
+        with torch.autocast(self.device.type, dtype=self._format, enabled=self._format is not None):
+            if self.device.type == "cpu":
                 parts = [module(*(value[[index]] for value in tensors)) for index in range(len(images))]
                 maps = torch.cat(parts)
             else:
@@ -242,6 +243,11 @@ def open_regions(model: SlideModel, engine: str, *, device: torch.device, precis
         return OpenVinoRegions(model, precision, cells)
     if engine == "torch":
         return TorchRegions(model, device, precision, cells)
-    raise InputError(
+    raise no_such_engine(engine)
+
+
+def no_such_engine(engine: str) -> InputError:
+    """Return the error of an engine without dense mode."""
+    return InputError(
         f"the engine {engine} has no dense mode", expected=" or ".join(ENGINES), remedy="--engine auto, or --mode tile"
     )
