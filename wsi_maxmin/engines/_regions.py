@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch import nn
 
 from wsi_maxmin.engines._base import Meter, Pixels
 from wsi_maxmin.engines._graphs import exported_module
 from wsi_maxmin.engines.openvino import compile_graph
 from wsi_maxmin.engines.torch import FORMATS
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.models._dense import DenseMethod, ForegroundMethod, dense_method
+from wsi_maxmin.models._dense import ForegroundMethod, ForegroundPass, ImagePass, dense_method
 from wsi_maxmin.slide_model import SlideModel
 from wsi_maxmin.tilemaps import map_downsample
 
@@ -25,32 +24,6 @@ Float = npt.NDArray[np.float32]
 PendingMaps = Callable[[], Float]
 
 ENGINES = ("torch", "openvino")
-
-
-class ImagePass(nn.Module):
-    """Regions (B, H, W, 3) uint8 to the maps of their features, (B, M, h, w)."""
-
-    def __init__(self, method: DenseMethod) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Run the trunk."""
-        return self.method.image_cams(self.method.encoder(self._normalised(image))).float()
-
-    def _normalised(self, image: Tensor) -> Tensor:
-        return self.method.normalise(image.permute(0, 3, 1, 2))
-
-
-class ForegroundPass(ImagePass):
-    """Regions under a soft mask, (B, 1, H / d, W / d) float in [0, 1], to the maps of what is left of them."""
-
-    method: ForegroundMethod
-
-    def forward(self, image: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]  # it takes a mask
-        """Mask, and run the trunk."""
-        full = interpolate(mask, image.shape[1:3], mode="bilinear", align_corners=False)
-        return self.method.foreground_cams(self.method.encoder(self._normalised(image) * full)).float()
 
 
 class WindowOutputs(NamedTuple):
