@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from shapely.geometry.base import BaseGeometry
 
+from wsi_maxmin.annotations import find_annotation, read_annotation
 from wsi_maxmin.dense_grid import CORE_CELLS
 from wsi_maxmin.engines._base import Engine
 from wsi_maxmin.engines._choice import Choice
@@ -48,6 +50,7 @@ class Means:
     readers: int
     progress: Progress
     share_out: ShareOut | None = None
+    annotations: Path | None = None
 
     @property
     def job(self) -> Job:
@@ -125,6 +128,7 @@ def infer_one(
     """
     watch, name, settings, config = measured.watch, slide.info.slide_id, run.settings, run.model.slide
     clear_exports(folder)
+    outline = _outline(run.annotations, name)  # now, so that a file that cannot be read costs no forward pass
     with watch.stage("tissue"):
         plan = plan_tiles(slide, config, settings, tissue_mask)
     grid = plan.grid
@@ -154,6 +158,7 @@ def infer_one(
             threshold=config.threshold,
             title=name,
             channel=maps.spec.main_channel,
+            outline=outline,
         )
     facts = measured.facts()
     run.progress.say(describe(name, facts))
@@ -165,6 +170,12 @@ def infer_one(
         "device": str(run.device),
         "environment": environment(),
     }
+
+
+def _outline(annotations: Path | None, name: str) -> BaseGeometry | None:
+    """Return the annotation of a slide, for its picture; None without one."""
+    found = None if annotations is None else find_annotation(annotations, name)
+    return None if found is None else read_annotation(found).geometry()
 
 
 def _compute(run: Means, slide: Reader, maps: TileMaps, measured: Measurement) -> None:

@@ -51,6 +51,7 @@ def infer_slide(
     batch_size: int | None = None,
     readers: int = 2,
     exports: Sequence[str] = (),
+    annotations: Path | None = None,
     scheduler: str = HERE,
     workers: int | None = None,
     existing: Existing = "refuse",
@@ -59,8 +60,9 @@ def infer_slide(
     """Write ``<out>/<slide_id>/`` with heatmap, tile maps, table and picture for every slide.
 
     Slides, tissue masks and overrides are those of `SlideInputs`. `exports` are formats to write each slide in besides;
-    on resuming, finished slides get those that they lack. With a `scheduler` other than ``threads``, tiles are computed
-    by the workers of `open_cluster`; their maps are stitched here.
+    on resuming, finished slides get those that they lack. `annotations` (a file, or a folder of them) are drawn in the
+    pictures, and decide nothing else. With a `scheduler` other than ``threads``, tiles are computed by the workers of
+    `open_cluster`; their maps are stitched here.
 
     Raises
     ------
@@ -74,6 +76,8 @@ def infer_slide(
         inputs = inputs.absolute()
     known = known_slides(out) if existing == "resume" else {}
     run = RunSlides(inputs, hashed=settings.hash_slide_ids, known=known)
+    if annotations is not None and annotations.is_file() and len(run.slides) > 1:
+        raise InputError("one annotation for several slides", got=annotations, expected="a folder of them")
     with _ready(settings, device, scheduler, workers, progress) as (cluster, model, where), locked(out):
         # The same model by another path is the same model.
         values = {"command": "infer-slide", **settings.to_json(), "model": model.fingerprint()}
@@ -102,6 +106,7 @@ def infer_slide(
             readers=readers,
             progress=progress,
             share_out=cluster.fill if cluster else None,
+            annotations=annotations,
         )
         for note in run.notes:
             progress.say(note)

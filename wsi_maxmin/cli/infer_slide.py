@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from wsi_maxmin.cli._options import (
+    EXISTING_PATH,
     device_option,
     existing_options,
     finish,
@@ -121,6 +122,9 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str)
 @slide_mpp_option
 @overrides_option
 @hash_option
+@click.option(
+    "--annotations", type=EXISTING_PATH, metavar="PATH", help="ASAP XML or GeoJSON to draw in pictures, or a folder."
+)
 @formats_option("--export", help="Formats to write besides, separated by commas; see `wsi-maxmin export`.")
 @click.option("--dry-run", is_flag=True, help="Only say how many tiles, how much disk and how long.")
 @existing_options
@@ -134,6 +138,7 @@ def command(
     scheduler: str,
     workers: int | None,
     device: str,
+    annotations: Path | None,
     export: tuple[str, ...],
     existing: str | None,
     dry_run: bool,
@@ -170,5 +175,6 @@ def command(
         dry = plan_heatmaps(slides, **given)
         click.echo(dry.table())
         click.get_current_context().exit(int(dry.failed))
-    given |= {"scheduler": scheduler, "workers": workers, "exports": export, "existing": how(existing)}
+    given |= {"scheduler": scheduler, "workers": workers, "exports": export}
+    given |= {"annotations": annotations, "existing": how(existing)}
     finish(infer_slide(slides, out, **given))
