@@ -3,6 +3,8 @@
 The tiles are read beforehand. "tumour map" is by how much the map differs from that of torch in single precision: the
 mean over pixels of the tumour map or of the probability, whichever differs more.
 
+int8 takes part where the model was calibrated (`export-model --precision int8`).
+
 python benchmarks/engines.py                                   # the bundled model and slide, on the CPU or a GPU
 python benchmarks/engines.py --device cuda --batch 64 --tiles 256
 """
@@ -22,7 +24,7 @@ from wsi_maxmin.device import pick_device
 from wsi_maxmin.engines import plugins
 from wsi_maxmin.engines._base import Engine, Pixels, join
 from wsi_maxmin.engines._choice import disagreement, open_engine
-from wsi_maxmin.errors import MissingExtraError
+from wsi_maxmin.errors import InputError, MissingExtraError
 from wsi_maxmin.readers import open_slide
 from wsi_maxmin.tilemaps import map_downsample
 from wsi_maxmin.tiling import make_grid
@@ -72,7 +74,7 @@ def open_all(checkpoint: Checkpoint, device: torch.device) -> list[Engine]:
         downsample = map_downsample(checkpoint.config.slide.tile_px)
         try:
             engines.append(open_engine(checkpoint, name, device=device, precision=precision, downsample=downsample))
-        except MissingExtraError as error:
+        except (InputError, MissingExtraError) as error:  # not installed, or not calibrated
             print(f"left out: {error}")
     return engines
 

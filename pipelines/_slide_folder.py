@@ -6,22 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from upath import UPath
-
 from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports import every_file
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.locks import changed_facts
-from wsi_maxmin.readers import Reader, open_slide
+from wsi_maxmin.pipelines._file_names import NAMES
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, read_json, write_json
 from wsi_maxmin.sinks import omezarr
 from wsi_maxmin.sinks._ngff import Ngff, check_version
-from wsi_maxmin.slides_csv import read_slides
 from wsi_maxmin.stitching import stitch
 from wsi_maxmin.tilemaps import TileMaps
 
-HEATMAP, TILEMAPS, TILES, OVERVIEW = "heatmap.ome.zarr", "tilemaps.zarr", "tiles.parquet", "overview.png"
+HEATMAP, TILEMAPS, TILES, OVERVIEW = NAMES
 REVIEW = ("review.csv", "review.geojson", "review.png")
 
 
@@ -146,37 +143,6 @@ def result_folders(results: Sequence[Path], *, holding: Sequence[str], what: str
                     remedy="use a folder of its own for each",
                 )
     return found
-
-
-def open_slide_of(folder: Path, given: str | Path | None = None) -> Reader:
-    """Open the slide of a result: the one that is given, else the one that the run's ``slides.csv`` says.
-
-    Raises
-    ------
-    InputError, SlideError
-        If it is not known or not there, or cannot be opened.
-    """
-    row = read_slides(folder.parent).get(folder.name, {})
-    where = given or row.get("path")
-    if not where or not UPath(where).exists():
-        raise InputError(f"the slide of {folder.name} is not found", got=where, remedy="--slide names it")
-    mpp = float(row["mpp"]) if row.get("mpp") else None
-    return open_slide(UPath(where), slide_mpp=mpp, slide_id=folder.name)
-
-
-def threshold_of(folder: Path, given: float | None = None) -> float:
-    """Return the threshold of a result's tumour pixels: the one that is given, else the model's.
-
-    Raises
-    ------
-    InputError
-        If none is given and the result does not say.
-    """
-    if given is not None:
-        return given
-    if not (folder / TILEMAPS).is_dir():
-        raise InputError(f"{folder.name} was stitched again and does not say its threshold", remedy="give --threshold")
-    return TileMaps(folder / TILEMAPS).spec.threshold
 
 
 def clear(folder: Path) -> None:

@@ -15,7 +15,7 @@ from wsi_maxmin.runinfo import digest
 from wsi_maxmin.tiling import make_grid, touching
 from wsi_maxmin.tissue import find_tissue, read_tissue_mask
 
-_LATER = ("region", "mpp", "level", "hash_slide_ids")
+_LATER = ("region", "mpp", "level", "hash_slide_ids", "compile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class TileSettings(MapSettings):
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values; without those that runs of earlier versions lack, unless asked for."""
-        unasked = [name for name in _LATER if getattr(self, name) is None or getattr(self, name) is False]
+        unasked = [name for name in _LATER if getattr(self, name, None) in (None, False)]
         return {name: value for name, value in asdict(self).items() if name not in unasked}
 
 

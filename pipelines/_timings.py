@@ -10,7 +10,7 @@ import torch
 from wsi_maxmin.engines._base import DeviceTimes, Meter
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, read_json, watching_memory
 
-_WHILE_TILES = ("wait for tiles", "model", "wait for writing")
+_WHILE_TILES = ("wait for tiles", "model", "wait for writing", "windows", "workers")
 
 
 class Measurement:
@@ -52,7 +52,7 @@ class Measurement:
     @property
     def tiles_per_second(self) -> float:
         """Tiles by the time from the first read to the last output written."""
-        return self.tiles / max(sum(self.watch.seconds.get(stage, 0.0) for stage in _WHILE_TILES), 1e-9)
+        return self.tiles / max(_seconds_of_tiles(self.watch.in_turn()), 1e-9)
 
     def facts(self) -> dict[str, Any]:
         """Return what ``run.json`` keeps."""
@@ -114,7 +114,7 @@ def totals(folders: Iterable[Path]) -> dict[str, Any]:
                 within = summed.setdefault(kind, {})
                 within[stage] = within.get(stage, 0.0) + seconds
     busy = sum(stages["computing"] for facts in kept if (stages := facts["timings"]["on_device"]))
-    tile_seconds = sum(summed.get("in_turn", {}).get(stage, 0.0) for stage in _WHILE_TILES)
+    tile_seconds = _seconds_of_tiles(summed.get("in_turn", {}))
     return {
         "slides": len(kept),
         "tiles_run": tiles,
@@ -129,6 +129,11 @@ def totals(folders: Iterable[Path]) -> dict[str, Any]:
             for where in ("host", "device")
         },
     }
+
+
+def _seconds_of_tiles(in_turn: Mapping[str, float]) -> float:
+    """Return the time from the first read to the last output written, in this process or by workers."""
+    return sum(in_turn.get(stage, 0.0) for stage in _WHILE_TILES)
 
 
 def _rounded(stages: Mapping[str, float]) -> dict[str, float]:

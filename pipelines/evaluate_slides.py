@@ -12,7 +12,8 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports._source import ExportSettings
 from wsi_maxmin.froc import Frame, Protocol, land, map_lesions
 from wsi_maxmin.pipelines._exports import open_source
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, result_folders, threshold_of
+from wsi_maxmin.pipelines._result import threshold_of
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, result_folders
 from wsi_maxmin.pipelines._slide_tables import SlideTables, write_scores
 from wsi_maxmin.pixel_curves import count_pixels_by_value
 from wsi_maxmin.progress import Progress, Quiet
@@ -154,7 +155,7 @@ def _folders_of(labels: Mapping[str, bool], places: Mapping[str, Path]) -> dict[
 
 
 def _names_of(name: str, folder: Path) -> list[str]:
-    """Return how files of a slide may be called: as the list has it, as its result, or as it was before a run hashed it."""
+    """Return how files of a slide may be called: as the list has it, as its result, or as before a run hashed it."""
     plain = read_slides(folder.parent).get(folder.name, {}).get("name", folder.name)
     return [*dict.fromkeys((name, folder.name, plain))]
 

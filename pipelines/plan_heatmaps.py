@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from upath import UPath
 
-from wsi_maxmin.checkpoint import Checkpoint
+from wsi_maxmin.dense_grid import DenseGrid
 from wsi_maxmin.engines._base import Engine, Outputs, Pixels, join
 from wsi_maxmin.grids import Georef, TileGrid
+from wsi_maxmin.models._dense import dense_method
+from wsi_maxmin.pipelines._dense import DENSE
 from wsi_maxmin.pipelines._dry_run import DryRun, Expected, why_it_fails
 from wsi_maxmin.pipelines._engine import batch_size_for, make_engine, settle
 from wsi_maxmin.pipelines._tile_plan import plan_tiles
@@ -21,7 +23,8 @@ from wsi_maxmin.pipelines.infer_slide import InferSettings, load_for_slides
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.readers import Reader, open_slide
 from wsi_maxmin.slide_inputs import RunSlides, SlideInputs
-from wsi_maxmin.tilemaps import softmax
+from wsi_maxmin.slide_model import SlideModel
+from wsi_maxmin.tilemaps import main_map
 
 _SAMPLE = 8
 # Measured on the bundled slide, on one core: stitching a tile; the picture, whose size hardly depends on the slide.
@@ -54,11 +57,11 @@ def plan_heatmaps(
     settings, progress = settings or InferSettings(), progress or Quiet()
     inputs = SlideInputs(slides=slides, tissue_masks=tissue_masks, overrides=overrides, slide_mpp=settings.slide_mpp)
     run = RunSlides(inputs, hashed=settings.hash_slide_ids, known={})
-    checkpoint, where = load_for_slides(settings, device)
+    model, where = load_for_slides(settings, device)
     for note in run.notes:
         progress.say(note)
-    choice = settle(checkpoint, run, settings, device=where, earlier={}, progress=progress)
-    trial = _Trial(checkpoint, make_engine(checkpoint, choice, where), _whole_batch(where, batch_size))
+    choice = settle(model, run, settings, device=where, earlier={}, progress=progress)
+    trial = _Trial(model, make_engine(model, choice, where), _whole_batch(where, batch_size))
     found = []
     with progress.track("plan", len(run.slides), unit="slide") as advance:
         for slide_id in run.slides:
@@ -75,8 +78,8 @@ def _whole_batch(device: torch.device, batch_size: int | None) -> int:
 class _Trial:
     """Run a few tiles through the model, once for all slides: tiles are alike to it."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, batch_size: int) -> None:
-        self.checkpoint, self._engine, self._batch_size = checkpoint, engine, batch_size
+    def __init__(self, model: SlideModel, engine: Engine, batch_size: int) -> None:
+        self.model, self._engine, self._batch_size = model, engine, batch_size
         self._images: list[Pixels] = []
 
     def use(self, images: list[Pixels]) -> None:
@@ -109,15 +112,16 @@ class _Trial:
     def pixel_bytes(self) -> float:
         """Bytes of a covered pixel of the heatmap, over all channels and levels and its label."""
         _, (masks, logits) = self._outputs
-        data = self.checkpoint.config.data
-        posterior = softmax(logits)[:, data.classes.index(data.positive)]
-        tumour = np.rint(255 * masks.astype(np.float32) * posterior[:, None, None, None]).astype(np.uint8)
+        if not self.model.has_masks:
+            return _FLAT_BYTES
+        positive = self.model.classes.index(self.model.positive)
+        tumour = np.rint(255 * main_map(masks, logits, positive)).astype(np.uint8)
         packed = len(numcodecs.Blosc(cname="lz4").encode(tumour))
         return _ALIKE * _LEVELS * packed / float(tumour.size) + _FLAT_BYTES
 
 
 def _expect(run: RunSlides, slide_id: str, settings: InferSettings, trial: _Trial, readers: int) -> Expected:
-    config = trial.checkpoint.config.slide
+    config = trial.model.slide
     try:
         with open_slide(run.slides[slide_id].path, slide_mpp=run.slide_mpp(slide_id), slide_id=slide_id) as slide:
             start = time.perf_counter()
@@ -126,7 +130,8 @@ def _expect(run: RunSlides, slide_id: str, settings: InferSettings, trial: _Tria
             disk_bytes = _PICTURE_BYTES
             if len(grid):
                 reading = _read_some(slide, grid, trial)
-                seconds += len(grid) * (max(trial.seconds, reading / readers) + _STITCH_S)
+                runs = _tiles_worth(grid, settings, trial.model)
+                seconds += runs * max(trial.seconds, reading / readers) + len(grid) * _STITCH_S
                 georef = Georef.for_display(grid.slide_size_px, grid.slide_mpp, settings.heatmap_mpp)
                 covered_px = _covered_px(grid) * (grid.downsample / georef.downsample) ** 2
                 disk_bytes += len(grid) * trial.tile_bytes + covered_px * trial.pixel_bytes
@@ -135,6 +140,15 @@ def _expect(run: RunSlides, slide_id: str, settings: InferSettings, trial: _Tria
         return Expected(slide_id, 0, 0.0, 0.0, why_it_fails(run, slide_id, error), fails=True)
     remark = "; ".join((remark, *(f"WARNING: {warning}" for warning in plan.warnings)))
     return Expected(slide_id, len(grid), disk_bytes, seconds, remark)
+
+
+def _tiles_worth(grid: TileGrid, settings: InferSettings, model: SlideModel) -> float:
+    """Return as many tiles as take the time of the slide: of regions, as many as have their area."""
+    if settings.mode != DENSE:
+        return len(grid)
+    _, cell_px = dense_method(model.build(), grid.tile_px)
+    dense = DenseGrid(grid=grid, cell_px=cell_px, context=settings.dense_context)
+    return len(dense.keep) * (dense.region_px / grid.tile_px) ** 2
 
 
 def _read_some(slide: Reader, grid: TileGrid, trial: _Trial) -> float:

@@ -12,14 +12,8 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports._features import Feature, make_feature, write_collection
 from wsi_maxmin.exports._source import ExportSettings
 from wsi_maxmin.pipelines._exports import open_source
-from wsi_maxmin.pipelines._slide_folder import (
-    HEATMAP,
-    REVIEW,
-    TILEMAPS,
-    open_slide_of,
-    result_folders,
-    threshold_of,
-)
+from wsi_maxmin.pipelines._result import open_slide_of, threshold_of
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, REVIEW, TILEMAPS, result_folders
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.review import ReviewRegion, ReviewSettings, choose_regions
 from wsi_maxmin.sinks import contact_sheet

@@ -10,12 +10,15 @@ import pytest
 import zarr
 from ome_zarr_models import open_ome_zarr
 from PIL import Image
+from shapely import Point
 
-from wsi_maxmin.assets import ASSETS, DEMO_MODEL, DEMO_SLIDE, find_model, model_names
+from wsi_maxmin.assets import ASSETS, DEMO_ANNOTATION, DEMO_MODEL, DEMO_SLIDE, find_model, model_names
 from wsi_maxmin.checkpoint import load_checkpoint
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines.demo import demo, valid_on_display
 from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide
+from wsi_maxmin.pipelines.view import find_results
+from wsi_maxmin.viewer._opened import Opened
 
 
 def test_everything_that_ships_fits_its_budget():
@@ -74,6 +77,15 @@ def test_where_the_time_went_is_in_the_facts(result):
     facts = json.loads((Path(result.heatmap).parent / "run.json").read_text())
     assert facts["timings"]["in_turn"]["model"] > 0
     assert facts["peak_memory_bytes"]["host"] < 3e9
+
+
+@pytest.mark.slow
+def test_the_first_region_that_the_page_lists_for_the_demo_lies_in_the_pathologists_outline(result):
+    (shown,) = find_results(Path(result.heatmap).parent, annotations=DEMO_ANNOTATION)
+    opened = Opened(shown)
+    first = opened.find("tumour", None)["regions"][0]
+    assert shown.annotation.geometry().contains(Point(first["peak_x"], first["peak_y"]))
+    assert opened.pixels.jpeg(0, 12, 12)[:2] == b"\xff\xd8"
 
 
 def test_the_real_pixels_of_the_bundled_slide_lie_where_the_scan_is():

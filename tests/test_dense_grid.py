@@ -104,5 +104,7 @@ def test_without_windows_there_are_no_regions():
 
 
 def test_windows_that_do_not_fall_on_cells_are_refused_with_overlaps_that_do():
-    with pytest.raises(InputError, match=r"stride of 12 px.*--overlap 0.75, 0.5, 0, or another multiple of 8 px"):
+    with pytest.raises(
+        InputError, match=r"stride of 12 px.*--overlap 0.75, 0.5, 0, or any other whose stride is a multiple of 8 px"
+    ):
         DenseGrid(grid=make_grid({(0, 0)}, stride=12), cell_px=CELL)

@@ -1,6 +1,9 @@
 """Engines: the same model by other means, and the choice between them."""
 
+import gc
 import importlib.util
+import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -12,8 +15,10 @@ from wsi_maxmin.engines import _choice, plugins
 from wsi_maxmin.engines._base import Engine, Outputs, join, reduce_mask
 from wsi_maxmin.engines._choice import AGREEMENT, Choice, check_choice, choose, disagreement, open_engine
 from wsi_maxmin.engines._graphs import cache_folder, exported_graph, is_exported
+from wsi_maxmin.engines._int8 import keep_int8, quantise
 from wsi_maxmin.errors import InputError, MissingExtraError
 from wsi_maxmin.models import build_model
+from wsi_maxmin.progress import Quiet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -23,6 +28,16 @@ ON_CPU = [(name, precision) for name in plugins.names() for precision in plugins
 @pytest.fixture(scope="module")
 def checkpoint(tiny_model):
     return load_checkpoint(tiny_model)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def calibrated(checkpoint, tiles, tmp_path_factory):
+    """Make what int8 needs, of the very tiles."""
+    out = tmp_path_factory.mktemp("int8")
+    with Quiet().track("calibrate", len(tiles), unit="tile") as advance:
+        quantise(checkpoint, tiles, out, advance)
+    (out / "int8.json").write_text("{}")
+    keep_int8(checkpoint, out)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +60,10 @@ def test_every_engine_gives_the_model_s_own_maps(checkpoint, tiles, name, precis
     assert (outputs.logits.shape, outputs.logits.dtype) == ((5, 2), np.float32)
     with torch.inference_mode():
         own = checkpoint.build()(torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2))
-    exact = precision == "fp32"
-    np.testing.assert_allclose(outputs.logits, own.logits, atol=1e-4 if exact else 0.05)
     pooled = own.mask.unfold(2, 8, 8).unfold(3, 8, 8).mean(dim=(4, 5))
-    np.testing.assert_allclose(outputs.masks, pooled, atol=1e-3 if exact else 0.02)
+    logits_atol, masks_atol = {"fp32": (1e-4, 1e-3), "bf16": (0.05, 0.02), "int8": (0.1, 0.1)}[precision]
+    np.testing.assert_allclose(outputs.logits, own.logits, atol=logits_atol)
+    np.testing.assert_allclose(outputs.masks, pooled, atol=masks_atol)
 
 
 @pytest.mark.parametrize(("name", "precision"), ON_CPU)
@@ -62,10 +77,18 @@ def test_a_tile_s_outputs_do_not_depend_on_its_batch_and_batches_keep_their_orde
 
 
 def test_an_error_inside_openvino_comes_out_where_the_outputs_are_waited_for(checkpoint, tiles):
-    engine = opened(checkpoint, "openvino")
-    engine._downsample = 7  # does not divide the mask
+    engine = opened(checkpoint, "openvino", downsample=7)  # does not divide the mask
     with pytest.raises(ValueError, match="cannot reshape"):
         engine.run(tiles)
+
+
+def test_an_engine_of_openvino_that_is_let_go_frees_its_model(checkpoint, tiles):
+    engine = opened(checkpoint, "openvino")
+    engine.run(tiles)
+    queue = weakref.ref(engine._queue)
+    del engine
+    gc.collect()
+    assert queue() is None
 
 
 def test_a_model_is_exported_once(checkpoint, monkeypatch, tmp_path):
@@ -164,6 +187,7 @@ def fakes(monkeypatch):
             _choice, "_try", lambda engine, tiles: (engine.run(tiles), engines[engine.name, engine.precision][0])
         )
         monkeypatch.setattr(plugins.load("openvino"), "fast", lambda _: ("fp32", "bf16"))
+        monkeypatch.setattr(plugins.load("torch"), "fast", lambda _: ("fp32",))
         return tried
 
     return install
@@ -213,6 +237,67 @@ def test_one_precision_leaves_the_engines_to_choose_from(checkpoint, tiles, fake
     tried = fakes({("torch", "bf16"): (9, 0.5), ("openvino", "bf16"): (3, 0.5)})
     assert settle(checkpoint, tiles, precision="bf16").engine == "torch"
     assert tried == [("torch", "bf16"), ("openvino", "bf16")]
+
+
+@pytest.mark.parametrize("has", ["avx512_bf16", "amx_bf16", "sve_bf16"])
+def test_torch_s_bf16_is_a_candidate_where_the_processor_has_it(monkeypatch, has):
+    fast = plugins.load("torch").fast
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, has: True})
+    assert fast(CPU) == ("fp32", "bf16")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, has: False})
+    assert fast(CPU) == ("fp32",)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert fast(CPU) == ("fp32",)
+    assert fast(torch.device("mps")) == ("fp32",)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_torch_gives_the_same_maps_and_compiles_once(checkpoint, tiles, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    engine = open_engine(checkpoint, "torch", device=CPU, precision="fp32", downsample=8, compiled=True)
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert compiled >= 1
+    outputs = join([engine.run(tiles[:2]), engine.run(tiles[2:])])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+    plain = opened(checkpoint).run(tiles)
+    np.testing.assert_allclose(outputs.logits, plain.logits, atol=1e-4)
+    np.testing.assert_allclose(outputs.masks, plain.masks, atol=1e-3)
+
+
+def test_where_nothing_compiles_the_error_says_what_to_install(checkpoint, monkeypatch):
+    def fail(*_, **__):
+        def run(_):
+            raise RuntimeError("No working C++ compiler found\nin the list")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.raises(InputError, match=r"got RuntimeError: No working C\+\+ compiler found; install a C\+\+"):
+        open_engine(checkpoint, "torch", device=CPU, precision="fp32", downsample=8, compiled=True)
+
+
+def test_a_compiled_batch_on_a_gpu_keeps_its_shape(checkpoint, tiles, monkeypatch):
+    """Here on a CPU that is taken for a GPU where batches are made."""
+    engine = opened(checkpoint)
+    assert engine._filled(tiles[:2]) is not None
+    seen, forward = [], engine._forward
+    engine._compute = lambda batch: (seen.append(len(batch)), forward(batch))[1]
+    plain = join([engine.run(tiles[:3]), engine.run(tiles[3:])])
+    assert seen == [1] * 5
+    monkeypatch.setattr(engine, "_device", torch.device("meta"))
+    assert [len(engine._filled(tiles[:count])) for count in (3, 2, 1)] == [3, 3, 3]
+    assert len(plain.logits) == 5
+
+
+def test_compiling_is_torch_s_alone(tmp_path):
+    with pytest.raises(InputError, match="only torch is compiled; got --compile with --engine onnx; leave one out"):
+        check_choice(CPU, "onnx", "auto", compiled=True)
+    check_choice(CPU, "auto", "auto", compiled=True)
+    choice = Choice(engine="torch", precision="fp32", variant="compiled")
+    assert (choice.suffix, choice.to_json()["variant"]) == ("+torch-fp32-compiled", "compiled")
+    assert "variant" not in Choice(engine="torch", precision="fp32").to_json()
 
 
 def test_maps_disagree_by_the_channel_that_differs_more():

@@ -13,6 +13,7 @@ from wsi_maxmin.config import RunConfig
 from wsi_maxmin.errors import InputError, OutputExistsError
 from wsi_maxmin.models import build_model
 from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide, slide_result
+from wsi_maxmin.sinks import picture
 from wsi_maxmin.tilemaps import TileMaps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -219,3 +220,20 @@ def test_without_a_slide_that_opens_there_is_nothing_to_time(tmp_path, tiny_mode
     bad.write_text("not a slide")
     result = infer_slide([bad], tmp_path / "out", settings=InferSettings(model=str(tiny_model)))
     assert [outcome.status for outcome in result.outcomes] == ["failed"]
+
+
+def test_an_annotation_is_drawn_in_the_picture_and_decides_nothing(tmp_path, tissue_slide, settings, monkeypatch):
+    drawn, plain = [], picture.write
+    monkeypatch.setattr(picture, "write", lambda *args, **kw: (drawn.append(kw["outline"]), plain(*args, **kw)))
+    square = {"type": "Polygon", "coordinates": [[[300, 200], [500, 200], [500, 400], [300, 400], [300, 200]]]}
+    feature = {"type": "Feature", "properties": {"classification": {"name": "Tumor"}}, "geometry": square}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "slide.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [feature]})
+    )
+    infer_slide([tissue_slide], tmp_path / "a", settings=settings)
+    infer_slide([tissue_slide], tmp_path / "b", settings=settings, annotations=tmp_path / "annotations")
+    assert drawn[0] is None
+    assert drawn[1].area == 200 * 200
+    changed = {str(name) for name in same_files(tmp_path / "a" / "slide", tmp_path / "b" / "slide")}
+    assert changed == {"overview.png", "run.json"}

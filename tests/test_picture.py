@@ -24,8 +24,8 @@ def drawn(tmp_path):
 
     def draw(**options):
         path = tmp_path / "picture.png"
-        box = Box(x=0, y=0, width=1024, height=512)
-        write(slide, tmp_path / "h.ome.zarr", path, georef=georef, box=box, threshold=0.5, title="slide", **options)
+        options = {"box": Box(x=0, y=0, width=1024, height=512), **options}
+        write(slide, tmp_path / "h.ome.zarr", path, georef=georef, threshold=0.5, title="slide", **options)
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB")).astype(int)
 
@@ -40,6 +40,20 @@ def test_the_map_colours_the_slide_only_where_it_has_values(drawn):
     assert grey[:, : width // 3].mean() > 0.3
     assert yellow[height // 2, width // 2 :].mean() > 0.2
     assert not yellow[:, : width // 2].any()
+
+
+def test_of_a_box_the_map_lies_where_it_lies_on_the_slide(drawn):
+    """The box begins inside a map pixel, and the map turns to 1 in its middle, at x = 512."""
+    pixels = drawn(box=Box(x=387, y=131, width=250, height=250))
+    middle = pixels[pixels.shape[0] // 2]
+    yellow = (middle[:, 0] > 180) & (middle[:, 2] < 150)
+    first, last = np.flatnonzero(yellow)[[0, -1]]
+    share = yellow[first : last + 1].mean()
+    panel = (np.abs(middle - 200).max(axis=1) < 3) | yellow
+    right_panel = np.flatnonzero(panel)[np.flatnonzero(panel) > pixels.shape[1] // 2]
+    turn = (first - right_panel[0]) / (right_panel[-1] - right_panel[0])
+    assert share > 0.9
+    assert 0.4 < turn < 0.6
 
 
 def test_an_annotation_is_outlined_on_both_panels(drawn):

@@ -221,6 +221,34 @@ def test_finished_runs_are_gathered_beside_earlier_ones_and_without_the_machine(
     assert "c-s0" in left_out
 
 
+def test_a_slurm_job_is_one_worker_with_the_cores_and_the_gpu_that_were_asked_for(capsys) -> None:
+    slurm = script("slurm_infer")
+    options = ["--jobs", "8", "--gpus", "1", "--cores", "6", "--memory", "32GB", "--walltime", "02:30:00"]
+    rest = ["--", "slides/", "--out", "heatmaps", "--dry-run"]
+    assert slurm.main([*options, "--partition", "gpu", "--account", "p1", "--dry-run", *rest]) == 0
+    job = capsys.readouterr().out
+    directives = {line.removeprefix("#SBATCH ") for line in job.splitlines() if line.startswith("#SBATCH")}
+    asked = {
+        "-J wsi-maxmin",
+        "-p gpu",
+        "-A p1",
+        "-n 1",
+        "--cpus-per-task=6",
+        "--mem=30G",
+        "-t 02:30:00",
+        "--gres=gpu:1",
+    }
+    assert directives == asked
+    assert "export OMP_NUM_THREADS=6\n" in job
+    worker = job.strip().splitlines()[-1]
+    assert worker.startswith(f"{sys.executable} -m distributed.cli.dask_worker tcp://")
+    assert "--nthreads 1 " in worker
+    assert worker.endswith("--memory-limit 0 --no-dashboard")  # the last one of an option holds
+    slurm.main(["--dry-run", *rest])
+    assert "gres" not in capsys.readouterr().out
+    assert slurm.parse(["--jobs", "2", *rest]).rest == rest
+
+
 class Halves(torch.nn.Module):
     """Stands for a Max-Min: the left half is foreground, and the class is whether the image is brighter than grey."""
 

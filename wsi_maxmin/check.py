@@ -12,11 +12,10 @@ import numpy.typing as npt
 import zarr
 
 from wsi_maxmin.geometry import Box
-from wsi_maxmin.grids import Georef
+from wsi_maxmin.grids import CHUNK_PX, Georef
 from wsi_maxmin.sinks._ngff import ome_metadata
 from wsi_maxmin.sinks._pyramid import Reduce, halve_mean, halve_nearest
 from wsi_maxmin.sinks.omezarr import TISSUE, TUMOUR, least_byte, level_count
-from wsi_maxmin.stitching import CHUNK_PX
 
 STITCH_AGAIN = "`wsi-maxmin stitch` makes the heatmap again from the tile maps"
 _BAND_PX = 2 * CHUNK_PX

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wsi_maxmin.config import RunConfig, parse
+from wsi_maxmin.config import RunConfig, SlideConfig, parse
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.models import WeakSegmenter, build_model
 
@@ -47,6 +47,42 @@ class Checkpoint:
     metrics: dict[str, Any]
     optimizer: dict[str, Tensor]
     facts: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the run that made it."""
+        return self.config.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes of the scores."""
+        return self.config.data.classes
+
+    @property
+    def positive(self) -> str:
+        """The class that is mapped."""
+        return self.config.data.positive
+
+    @property
+    def slide(self) -> SlideConfig:
+        """How it is to be run over slides."""
+        return self.config.slide
+
+    @property
+    def has_masks(self) -> bool:
+        """Always: methods of this package give soft masks."""
+        return True
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Architecture, method, summary and notes."""
+        config = self.config
+        return {
+            "architecture": config.model.encoder.name,
+            "method": config.model.name,
+            "summary": config.summary,
+            "notes": config.notes,
+        }
 
     def fingerprint(self) -> str:
         """Return a short digest of weights and config: the same model always has the same."""

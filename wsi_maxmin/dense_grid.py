@@ -11,8 +11,8 @@ from wsi_maxmin.geometry import Box
 from wsi_maxmin.grids import TileGrid
 
 CORE_CELLS = 24
-CONTEXT_CELLS = 2
-"""Cells of a region's side, and around it that are computed and thrown away: fewer show as lines where regions meet."""
+CONTEXT_CELLS = 1
+"""Cells of a region's side, and around it that are computed and thrown away."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,15 +42,7 @@ class DenseGrid:
     context: int = CONTEXT_CELLS
 
     def __post_init__(self) -> None:
-        tile, stride, cell = self.grid.tile_px, self.grid.stride_px, self.cell_px
-        if tile % cell or stride % cell:
-            steps = ", ".join(f"{1 - cell * step / tile:g}" for step in (1, 2, 4, 8) if cell * step <= tile)
-            raise InputError(
-                "the overlap does not fit the model's cells",
-                got=f"a stride of {stride} px, and cells of {cell} px",
-                expected=f"--overlap {steps}, or another multiple of {cell} px",
-                remedy="choose one, or --mode tile",
-            )
+        check_cells(self.grid.tile_px, self.grid.stride_px, self.cell_px)
 
     @property
     def window_cells(self) -> int:
@@ -153,6 +145,26 @@ class DenseGrid:
             (columns > left - self.window_cells) & (columns < left + size)
         )
         return near
+
+
+def check_cells(tile_px: int, stride_px: int, cell_px: int) -> None:
+    """See whether tiles start and end on cells.
+
+    Raises
+    ------
+    InputError
+        If they do not.
+    """
+    if tile_px % cell_px or stride_px % cell_px:
+        fitting = ", ".join(
+            f"{1 - cell_px * step / tile_px:g}" for step in (1, 2, 4, 8, 16) if cell_px * step <= tile_px
+        )
+        raise InputError(
+            "the overlap does not fit the model's cells",
+            got=f"a stride of {stride_px} px, and cells of {cell_px} px",
+            expected=f"--overlap {fitting}, or any other whose stride is a multiple of {cell_px} px",
+            remedy="choose one, or --mode tile",
+        )
 
 
 def overlap(offset: int, length: int, size: int) -> tuple[slice, slice]:

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.jit._trace import TracerWarning
 
-from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.errors import InputError, MissingExtraError
-from wsi_maxmin.models import WeakSegmenter
+from wsi_maxmin.models import TileModel
+from wsi_maxmin.slide_model import SlideModel
 
 INPUT = "image"
 WITH_CLASSES = ("probabilities", "logits", "mask")
 MASK_ALONE = ("mask",)
+SCORES_ALONE = ("logits",)
 DESCRIPTION = "config.json"
 
 
@@ -32,7 +33,7 @@ class ExportableModel(nn.Module):
 
     Parameters
     ----------
-    model : WeakSegmenter
+    model : TileModel
 
     Attributes
     ----------
@@ -40,7 +41,7 @@ class ExportableModel(nn.Module):
         What `forward` returns: ``probabilities``, ``logits``, ``mask``; of a method without class output ``mask``.
     """
 
-    def __init__(self, model: WeakSegmenter, *, classes: bool) -> None:
+    def __init__(self, model: TileModel, *, classes: bool) -> None:
         super().__init__()
         self.model = model
         self.names = WITH_CLASSES if classes else MASK_ALONE
@@ -78,7 +79,7 @@ class LogitsAlone(nn.Module):
 
 
 @torch.no_grad()
-def trace(model: WeakSegmenter, tile_px: int) -> tuple[ExportedProgram, tuple[str, ...]]:
+def trace(model: TileModel, tile_px: int) -> tuple[ExportedProgram, tuple[str, ...]]:
     """Return the graph of a model for tiles of `tile_px`, any number of them, and the names of its outputs.
 
     Raises
@@ -155,34 +156,35 @@ FILES = {
 """What an export of a format may write."""
 
 
-def describe(checkpoint: Checkpoint, names: tuple[str, ...], *, mpp: float, mask_px: tuple[int, int]) -> dict[str, Any]:
+def describe(
+    model: SlideModel, names: tuple[str, ...], *, mpp: float | None, mask_px: tuple[int, int]
+) -> dict[str, Any]:
     """Return what runs the exported model: WSInfer's model config (its schema 1.0), and more under ``wsi_maxmin``.
 
     WSInfer and QuPath cut patches of the same width in µm and resize them to the tile; the pixels are normalised inside
     the graph, so the transform has no such step.
     """
-    config = checkpoint.config
-    tile_px = config.slide.tile_px
+    tile_px, about = model.slide.tile_px, model.about
     return {
         "spec_version": "1.0",
-        "architecture": config.model.encoder.name,
-        "num_classes": len(config.data.classes),
-        "class_names": list(config.data.classes),
+        "architecture": about["architecture"],
+        "num_classes": len(model.classes),
+        "class_names": list(model.classes),
         "patch_size_pixels": tile_px,
         "spacing_um_px": mpp,
         "transform": [{"name": "Resize", "arguments": {"size": tile_px}}, {"name": "ToTensor"}],
         "wsi_maxmin": {
-            "model": checkpoint.fingerprint(),
-            "method": config.model.name,
+            "model": model.fingerprint(),
+            "method": about["method"],
             "input": {"name": INPUT, "shape": ["batch", 3, tile_px, tile_px], "type": "float32", "range": [0, 1]},
             "outputs": [
-                {"name": name, "shape": ["batch", *((1, *mask_px) if name == "mask" else (len(config.data.classes),))]}
+                {"name": name, "shape": ["batch", *((1, *mask_px) if name == "mask" else (len(model.classes),))]}
                 for name in names
             ],
-            "positive": config.data.positive,
-            "threshold": config.slide.threshold,
-            "summary": config.summary,
-            "notes": config.notes,
+            "positive": model.positive,
+            "threshold": model.slide.threshold,
+            "summary": about["summary"],
+            "notes": about["notes"],
         },
     }
 

@@ -12,6 +12,7 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import Box
 
 DISPLAY_MPP = 2.0
+CHUNK_PX = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -19,13 +19,14 @@ def run_tiles(
     engine: Engine,
     slide: Reader,
     maps: TileMaps,
+    chunks: Sequence[range] | None = None,
     *,
     batch_size: int,
     readers: int,
     advance: Advance,
     stopwatch: Stopwatch,
 ) -> None:
-    """Compute what is missing of the tile maps.
+    """Compute chunks of the tile maps.
 
     Batches are as large as they can be: they reach over rows of tiles, pieces of tissue and chunks of the maps.
 
@@ -34,7 +35,8 @@ def run_tiles(
     engine : Engine
     slide : Reader
     maps : TileMaps
-        Chunks that are done are left alone.
+    chunks : sequence of range, optional
+        As `TileMaps.chunks` gives them; by default those that are not done.
     batch_size, readers : int
         Tiles a batch, threads that read.
     advance : Advance
@@ -48,7 +50,7 @@ def run_tiles(
     SlideError
         If a tile cannot be read.
     """
-    todo = maps.todo()
+    todo = maps.todo() if chunks is None else chunks
     boxes = list(maps.grid.boxes())
     wanted = [boxes[index] for chunk in todo for index in chunk]
     began, tiles = time.perf_counter(), 0

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from upath import UPath
 
 from wsi_maxmin.errors import InputError, WsiMaxminError
-from wsi_maxmin.slide_ids import source_key
+from wsi_maxmin.slide_ids import as_source, source_key
 from wsi_maxmin.slide_list import ListedSlide, find_slides, hash_slide_id, mpp_for, read_overrides, unused_rows
 
 # A mask may lie beside its slide: what is named as a mask comes first.
@@ -53,6 +53,13 @@ class SlideInputs:
                 raise InputError(
                     f"no such file or folder of {name.replace('_', ' ')}", got=path, remedy="check the path"
                 )
+
+    def absolute(self) -> Self:
+        """Return the same with paths that hold in every process, whatever its working directory."""
+        sources = [as_source(slide) for slide in self.slides]
+        slides = [path.absolute() if isinstance(path, Path) else path for path in sources]
+        paths = {name: path.absolute() for name in self.PATHS if (path := getattr(self, name)) is not None}
+        return replace(self, slides=slides, **paths)
 
 
 class RunSlides:

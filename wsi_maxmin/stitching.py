@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.grids import Georef
+from wsi_maxmin.grids import CHUNK_PX, Georef
 from wsi_maxmin.runinfo import Stopwatch
 from wsi_maxmin.tilemaps import TileMaps, uncertainty
 
-CHUNK_PX = 512
 Float = npt.NDArray[np.float64]
 
 
@@ -67,7 +66,7 @@ def stitch(
     Heatmap
         Channels ``tumour`` (posterior of the positive class × soft mask), ``probability`` (that posterior),
         ``uncertainty`` (entropy of the posterior / log K) and ``coverage``; a method without classes gives ``tumour``
-        (its mask) and ``coverage``.
+        (its mask) and ``coverage``, a classifier without masks no ``tumour``. The first is that of the threshold.
 
     Raises
     ------
@@ -127,7 +126,8 @@ class Gather:
             scores, channels = np.empty((len(maps.grid), 0)), ("tumour", "coverage")
         else:
             scores = np.column_stack([posterior[:, maps.positive_index], uncertainty(posterior)]).astype(np.float64)
-            channels = ("tumour", "probability", "uncertainty", "coverage")
+            masked = ("tumour",) if maps.spec.has_masks else ()
+            channels = (*masked, "probability", "uncertainty", "coverage")
         lookup = np.full(maps.grid.shape, -1, dtype=np.int32)
         lookup[maps.grid.keep[:, 0], maps.grid.keep[:, 1]] = np.arange(len(maps.grid))
         return cls(
@@ -163,7 +163,7 @@ class Gather:
                 continue
             # Neighbours in a row are neighbours in keep: one read.
             first, last = self.lookup[row, cells[0]], self.lookup[row, cells[-1]]
-            masks = np.asarray(self.maps.mask[first : last + 1, 0], dtype=np.float64)
+            masks = np.asarray(self.maps.mask[first : last + 1], dtype=np.float64)
             y_part, y_weight, y_matrix = self._axis(rule, ys, row)
             for column in cells:
                 index = self.lookup[row, column]
@@ -185,12 +185,12 @@ class Gather:
         empty[-1] = 0
         return empty
 
-    def _values(self, index: int, mask: Float) -> tuple[Float | float, ...]:
-        """Values of a tile in every channel but coverage, given its soft mask on the display grid."""
+    def _values(self, index: int, masks: Float) -> tuple[Float | float, ...]:
+        """Values of a tile in every channel but coverage, given its soft mask on the display grid, if it has one."""
         if not self.scores.shape[1]:
-            return (mask,)
+            return tuple(masks)
         posterior, uncertainty = self.scores[index]
-        return posterior * mask, posterior, uncertainty
+        return *(posterior * mask for mask in masks), posterior, uncertainty
 
     def _centres(self, start: int, stop: int) -> Float:
         """Centres of display pixels, in pixels of the tile maps' plane (canvas / map downsample)."""

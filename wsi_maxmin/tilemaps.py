@@ -34,6 +34,8 @@ class MapSpec:
         Of the tumour map.
     model, slide : str
         Fingerprints of the model and of the slide's file.
+    has_masks : bool
+        Whether there are soft masks, or class scores alone.
     """
 
     downsample: int
@@ -42,15 +44,21 @@ class MapSpec:
     threshold: float
     model: str
     slide: str
+    has_masks: bool = True
+
+    @property
+    def main_channel(self) -> str:
+        """The channel of a heatmap that the threshold is for."""
+        return "tumour" if self.has_masks else "probability"
 
 
 class TileMaps:
     """Soft masks and class scores of a grid's tiles, in a zarr group.
 
-    Arrays: ``mask`` (N, 1, h, w) float16 in [0, 1], ``logits`` (N, K) float32, ``done`` (N,) bool. A chunk holds
-    `TILES_PER_CHUNK` tiles whatever the batch size, and is written by one writer, ``done`` last: what is not done was
-    not wholly written. ``keep`` (N, 2) int32 are the grid's cells; ``tissue`` (H, W) bool is the slide's mask, so that
-    stitching needs neither slide nor model.
+    Arrays: ``mask`` (N, 1, h, w) float16 in [0, 1], of a classifier without masks (N, 0, h, w); ``logits`` (N, K)
+    float32, ``done`` (N,) bool. A chunk holds `TILES_PER_CHUNK` tiles whatever the batch size, and is written by one
+    writer, ``done`` last: what is not done was not wholly written. ``keep`` (N, 2) int32 are the grid's cells;
+    ``tissue`` (H, W) bool is the slide's mask, so that stitching needs neither slide nor model.
 
     Parameters
     ----------
@@ -82,7 +90,8 @@ class TileMaps:
         side = grid.tile_px // spec.downsample
         group = zarr.open_group(partial, mode="w")
         count, classes, chunk = len(grid), len(spec.class_names), TILES_PER_CHUNK
-        group.create_array("mask", shape=(count, 1, side, side), chunks=(chunk, 1, side, side), dtype="float16")
+        masks = (count, int(spec.has_masks), side, side)
+        group.create_array("mask", shape=masks, chunks=(chunk, 1, side, side), dtype="float16")
         group.create_array("logits", shape=(count, classes), chunks=(chunk, max(classes, 1)), dtype="float32")
         group.create_array("done", shape=(count,), chunks=(chunk,), dtype="bool")
         group.create_array("keep", data=grid.keep, chunks=(max(count, 1), 2))
@@ -109,7 +118,15 @@ class TileMaps:
         except InputError:
             return cls.create(path, grid, spec, tissue)
         same = maps.spec == spec and maps.grid.to_json() == grid.to_json()
-        return maps if same else cls.create(path, grid, spec, tissue)
+        if not same:
+            return cls.create(path, grid, spec, tissue)
+        maps.tidy()
+        return maps
+
+    def tidy(self) -> None:
+        """Remove what a process left that died while it wrote."""
+        for half in self.path.rglob("*.partial"):
+            half.unlink(missing_ok=True)
 
     def tissue(self) -> TissueMask | None:
         """Return the slide's tissue mask; None in maps of an earlier version, which do not have it."""
@@ -142,11 +159,12 @@ class TileMaps:
         ----------
         chunk : range
             As `chunks` gave it.
-        mask : (n, 1, h, w) float16
+        mask : (n, 1, h, w) float16, or (n, 0, h, w)
         logits : (n, K) float32
         """
         where = slice(chunk.start, chunk.stop)
-        self.mask[where] = mask
+        if self.spec.has_masks:
+            self.mask[where] = mask
         if self.spec.class_names:
             self.logits[where] = logits
         self._done[where] = True
@@ -163,8 +181,18 @@ class TileMaps:
         return self.spec.class_names.index(self.spec.positive_class)
 
 
+def main_map(
+    masks: npt.NDArray[np.floating], logits: npt.NDArray[np.float32], positive: int
+) -> npt.NDArray[np.float32]:
+    """Return what the threshold is for: posterior × mask (B, 1, h, w), or the posterior (B,) where no mask is."""
+    posterior: npt.NDArray[np.float32] = softmax(logits)[:, positive]
+    if not masks.shape[1]:
+        return posterior
+    return posterior[:, None, None, None] * masks.astype(np.float32)
+
+
 def tile_table(maps: TileMaps) -> pd.DataFrame:
-    """Return a row a tile: Box in level-0 px, logits, posterior, uncertainty, mean of the mask."""
+    """Return a row a tile: Box in level-0 px, logits, posterior, uncertainty, mean of the mask; what there is of it."""
     boxes = [(box.x, box.y, box.width, box.height) for box in maps.grid.boxes()]
     table = pd.DataFrame(np.array(boxes, dtype=np.int64).reshape(-1, 4), columns=["x", "y", "width", "height"])
     posterior = maps.posterior()
@@ -173,6 +201,8 @@ def tile_table(maps: TileMaps) -> pd.DataFrame:
         for index, name in enumerate(maps.spec.class_names):
             table[f"logit_{name}"], table[f"posterior_{name}"] = logits[:, index], posterior[:, index]
         table["uncertainty"] = uncertainty(posterior)
+    if not maps.spec.has_masks:
+        return table
     means = [np.asarray(maps.mask[c.start : c.stop], dtype=np.float32).mean(axis=(1, 2, 3)) for c in maps.chunks()]
     table["mask_mean"] = np.concatenate(means) if means else np.empty(0, dtype=np.float32)
     return table

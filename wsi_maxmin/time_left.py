@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import TypeVar
 
 from wsi_maxmin.cohort import Status
@@ -13,16 +14,16 @@ P = TypeVar("P")
 
 @contextmanager
 def showing_time_left(
-    work: Callable[[str, P], Status], slides: int, progress: Progress
+    work: Callable[[str, P], Status], slides: int, progress: Progress, *, at_once: int = 1
 ) -> Iterator[Callable[[str, P], Status]]:
-    """Give the work of a cohort, one slide after the other, with a bar of its slides and about how long the rest takes.
+    """Give the work of a cohort, `at_once` slides at a time, with a bar of them and about how long the rest takes.
 
     What was skipped or failed took no time that says anything of the others. A single slide has no such bar.
     """
     if slides < 2:
         yield work
         return
-    left, seconds = slides, list[float]()
+    left, seconds, lock = slides, list[float](), Lock()
     with progress.track("all slides", slides, unit="slide") as advance:
 
         def timed(slide_id: str, path: P) -> Status:
@@ -34,9 +35,11 @@ def showing_time_left(
                     seconds.append(time.perf_counter() - start)
                 return status
             finally:
-                left -= 1
-                known = left and seconds
-                advance(note=f"about {in_words(left * sum(seconds) / len(seconds))} left" if known else "")
+                with lock:
+                    left -= 1
+                    known = left and seconds
+                    mean = sum(seconds) / max(len(seconds), 1)
+                    advance(note=f"about {in_words(left * mean / at_once)} left" if known else "")
 
         yield timed
 

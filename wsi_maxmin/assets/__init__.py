@@ -17,7 +17,9 @@ def model_names() -> list[str]:
 
 
 def find_model(name_or_path: str) -> Path:
-    """Return the checkpoint that a bundled name or a path stands for; a run folder stands for its best model.
+    """Return the file that a bundled name or a path stands for.
+
+    A run folder stands for its best model, a folder of WSInfer for its TorchScript.
 
     Raises
     ------
@@ -25,13 +27,18 @@ def find_model(name_or_path: str) -> Path:
         If there is none.
     """
     path = Path(name_or_path)
-    for candidate in (path, path / "model.safetensors", ASSETS / f"{name_or_path}.safetensors"):
+    for candidate in (
+        path,
+        path / "model.safetensors",
+        path / "torchscript_model.pt",
+        ASSETS / f"{name_or_path}.safetensors",
+    ):
         if candidate.is_file():
             return candidate
     raise InputError(
         "no such model",
         got=name_or_path,
-        expected=f"the path of a .safetensors file, a run folder, or one of {', '.join(model_names())}",
+        expected=f"the path of a .safetensors or TorchScript file, a run folder, or one of {', '.join(model_names())}",
     )
 
 

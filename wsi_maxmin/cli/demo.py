@@ -31,5 +31,6 @@ def command(out: Path, device: str) -> None:
     click.echo(f"  heatmap  {result.heatmap.resolve()}")
     click.echo(f"  patches  {result.patches.resolve()}")
     click.echo("\nOpen the heatmap in a viewer:")
+    click.echo(f"  browser: wsi-maxmin view {result.heatmap.resolve().parent}")
     click.echo(f"  napari:  pip install 'napari[all]' napari-ome-zarr && napari {result.heatmap.resolve()}")
     click.echo(f"  QuPath:  File > Open > {result.heatmap.resolve() / '.zattrs'} (QuPath 0.6 or later)")

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from wsi_maxmin.cli._options import (
+    EXISTING_PATH,
     device_option,
     existing_options,
     finish,
@@ -32,11 +33,39 @@ def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str
     return int(value)
 
 
+def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if value not in ("threads", "processes") and "://" not in value:
+        raise click.BadParameter(
+            f"got {value!r}; expected threads, processes or an address such as tcp://10.0.0.1:8786"
+        )
+    return value
+
+
 @click.command("infer-slide")
 @sources_argument
 @out_option
-@click.option("--model", default="camelyon16-demo", show_default=True, help="A bundled name, a run folder or a file.")
+@click.option(
+    "--model",
+    default="camelyon16-demo",
+    show_default=True,
+    help="A bundled name, a run folder, a file, or TorchScript (x.pt with x.json).",
+)
 @click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 0.95), help="Of tiles.")
+@click.option(
+    "--mode",
+    default="tile",
+    show_default=True,
+    type=click.Choice(("tile", "dense")),
+    help="dense: the model's trunk once over large regions, so that --overlap 0.75 costs little.",
+)
+@click.option(
+    "--dense-context",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0, 8),
+    metavar="CELLS",
+    help="What dense mode sees around a region, in positions of the model's maps; with 2 no lines show.",
+)
 @map_options
 @click.option(
     "--min-tissue",
@@ -65,10 +94,25 @@ def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str
     "--precision",
     default="auto",
     show_default=True,
-    type=click.Choice(("auto", "fp32", "bf16", "fp16")),
-    help="Number format; auto takes half the bits only where the maps stay the same.",
+    type=click.Choice(("auto", "fp32", "bf16", "fp16", "int8")),
+    help="Number format; auto takes half the bits only where the maps stay the same; int8 is made by export-model.",
 )
+@click.option("--compile", is_flag=True, help="Run it by torch.compile, which needs a C++ compiler.")
 @device_option
+@click.option(
+    "--scheduler",
+    default="threads",
+    show_default=True,
+    metavar="threads|processes|tcp://HOST:PORT",
+    callback=_scheduler,
+    help="Who computes: this process, several of this machine, or the workers of a dask scheduler.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes [one a GPU, else one on two cores]; of a scheduler: how many to wait for [1].",
+)
 @click.option("--mpp", type=click.FloatRange(*MPP_LIMITS), metavar="X", help="µm per pixel of tiles [the model's].")
 @click.option(
     "--level", type=click.IntRange(0), metavar="N", help="Tiles at this level's µm per pixel instead; 0: full."
@@ -78,6 +122,9 @@ def _batch_size(_context: click.Context, _parameter: click.Parameter, value: str
 @slide_mpp_option
 @overrides_option
 @hash_option
+@click.option(
+    "--annotations", type=EXISTING_PATH, metavar="PATH", help="ASAP XML or GeoJSON to draw in pictures, or a folder."
+)
 @formats_option("--export", help="Formats to write besides, separated by commas; see `wsi-maxmin export`.")
 @click.option("--dry-run", is_flag=True, help="Only say how many tiles, how much disk and how long.")
 @existing_options
@@ -88,7 +135,10 @@ def command(
     overrides: Path | None,
     batch_size: int | None,
     readers: int,
+    scheduler: str,
+    workers: int | None,
     device: str,
+    annotations: Path | None,
     export: tuple[str, ...],
     existing: str | None,
     dry_run: bool,
@@ -102,6 +152,7 @@ def command(
     \b
     Example: wsi-maxmin infer-slide tumor_001.tif --out heatmaps
     Cohort:  wsi-maxmin infer-slide slides/ --out heatmaps --dry-run
+    Faster:  wsi-maxmin infer-slide slides/ --out heatmaps --scheduler processes
     """  # noqa: D301
     from wsi_maxmin.cli._progress import make_progress
     from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide
@@ -109,6 +160,8 @@ def command(
 
     if options["level"] is not None and options["mpp"] is not None:
         raise click.UsageError("--level and --mpp exclude each other; give one")
+    if workers is not None and scheduler == "threads":
+        raise click.UsageError("--workers is for --scheduler processes or the address of a scheduler")
     given: dict[str, Any] = {
         "settings": InferSettings(**options),
         "tissue_masks": tissue_masks,
@@ -122,4 +175,6 @@ def command(
         dry = plan_heatmaps(slides, **given)
         click.echo(dry.table())
         click.get_current_context().exit(int(dry.failed))
-    finish(infer_slide(slides, out, exports=export, existing=how(existing), **given))
+    given |= {"scheduler": scheduler, "workers": workers, "exports": export}
+    given |= {"annotations": annotations, "existing": how(existing)}
+    finish(infer_slide(slides, out, **given))

@@ -3,7 +3,7 @@
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol, Self
 
@@ -19,7 +19,7 @@ class Outputs(NamedTuple):
     Attributes
     ----------
     masks : (B, 1, h, w) float16 in [0, 1]
-        Soft masks, averaged over `downsample`² pixels.
+        Soft masks, averaged over `downsample`² pixels; of a classifier without masks (B, 0, h, w).
     logits : (B, K) float32
         Class scores; of a method without classes (B, 0).
     """
@@ -141,6 +141,13 @@ def reduce_mask(mask: npt.NDArray[np.float32], downsample: int) -> npt.NDArray[n
     blocks = mask.reshape(count, channels, height // downsample, downsample, width // downsample, downsample)
     means: npt.NDArray[np.float16] = blocks.mean(axis=(3, 5), dtype=np.float32).astype(np.float16)
     return means
+
+
+def as_outputs(found: Mapping[str, npt.NDArray[np.float32]], side_px: int, downsample: int) -> Outputs:
+    """Return what a graph gives of one tile of `side_px`, by its outputs' names; nothing is shared with `found`."""
+    side = side_px // downsample
+    mask = reduce_mask(found["mask"], downsample) if "mask" in found else np.empty((1, 0, side, side), np.float16)
+    return Outputs(mask, np.array(found.get("logits", np.empty((1, 0))), dtype=np.float32))
 
 
 def join(parts: Sequence[Outputs]) -> Outputs:

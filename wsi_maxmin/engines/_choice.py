@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.engines import plugins
 from wsi_maxmin.engines._base import Engine, Outputs, Pixels
 from wsi_maxmin.errors import InputError, MissingExtraError
-from wsi_maxmin.tilemaps import softmax
+from wsi_maxmin.slide_model import SlideModel
+from wsi_maxmin.tilemaps import main_map, softmax
+from wsi_maxmin.workers import give_back_memory
 
 AUTO = "auto"
 AGREEMENT = 0.005
@@ -35,20 +36,29 @@ class Choice:
     engine, precision : str
     why : str
         Empty where the user left no choice.
+    variant : str
+        What else the maps depend on; empty where nothing.
     """
 
     engine: str
     precision: str
     why: str = ""
+    variant: str = ""
 
     @property
     def suffix(self) -> str:
         """What tells maps of this choice from those of the reference; empty for the reference itself."""
-        return "" if (self.engine, self.precision) == _REFERENCE else f"+{self.engine}-{self.precision}"
+        parts = [self.engine, self.precision, *([self.variant] if self.variant else [])]
+        return "" if tuple(parts) == _REFERENCE else f"+{'-'.join(parts)}"
+
+    def to_json(self) -> dict[str, str]:
+        """Return what runs into one folder must share, as JSON values."""
+        values = {"engine": self.engine, "precision": self.precision}
+        return values | ({"variant": self.variant} if self.variant else {})
 
 
 def choose(
-    checkpoint: Checkpoint,
+    model: SlideModel,
     *,
     device: torch.device,
     engine: str,
@@ -63,7 +73,7 @@ def choose(
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    model : SlideModel
     device : torch.device
     engine, precision : str
         A name, or ``auto``.
@@ -84,26 +94,28 @@ def choose(
     if len(candidates) == 1 or not tiles:
         name, number_format = candidates[0]
         return Choice(engine=name, precision=number_format)
-    positive = checkpoint.config.data.classes.index(checkpoint.config.data.positive)
+    positive = model.classes.index(model.positive)
     reference: Outputs | None = None
     timed: list[tuple[float, str, str]] = []
     notes = []
     for name, number_format in candidates:
-        if timed and expected_tiles / max(timed)[0] < _WORTH * plugins.load(name).start_seconds(checkpoint):
+        if timed and expected_tiles / max(timed)[0] < _WORTH * plugins.load(name).start_seconds(model):
             continue
-        opened = open_engine(checkpoint, name, device=device, precision=number_format, downsample=downsample)
+        opened = open_engine(model, name, device=device, precision=number_format, downsample=downsample)
         outputs, rate = _try(opened, tiles)
+        del opened  # the next need not lie beside it in memory
         reference = reference or outputs
         difference = disagreement(outputs, reference, positive)
         remark = f" (maps differ by {difference:.4f})" if difference else ""
         notes.append(f"{name} {number_format} {rate:.1f} tiles/s{remark}")
         if difference <= AGREEMENT:
             timed.append((rate, name, number_format))
+    give_back_memory()
     _, name, number_format = max(timed)
     return Choice(engine=name, precision=number_format, why="; ".join(notes))
 
 
-def check_choice(device: torch.device, engine: str, precision: str) -> None:
+def check_choice(device: torch.device, engine: str, precision: str, *, compiled: bool = False) -> None:
     """See whether there is an engine to choose, before anything is written.
 
     Raises
@@ -111,14 +123,30 @@ def check_choice(device: torch.device, engine: str, precision: str) -> None:
     InputError, MissingExtraError
         If there is none.
     """
+    engine = meant(engine, compiled=compiled)
     if engine != AUTO:
         _check(plugins.load(engine), engine, device, "fp32" if precision == AUTO else precision)
     elif precision != AUTO:
         list(_candidates(device, engine, precision))
 
 
-def open_engine(checkpoint: Checkpoint, name: str, *, device: torch.device, precision: str, downsample: int) -> Engine:
-    """Make an engine ready to run.
+def meant(engine: str, *, compiled: bool) -> str:
+    """Return the engine that is asked for: torch, where it shall be compiled.
+
+    Raises
+    ------
+    InputError
+        If another one is asked for.
+    """
+    if compiled and engine not in (AUTO, "torch"):
+        raise InputError("only torch is compiled", got=f"--compile with --engine {engine}", remedy="leave one out")
+    return "torch" if compiled else engine
+
+
+def open_engine(
+    model: SlideModel, name: str, *, device: torch.device, precision: str, downsample: int, compiled: bool = False
+) -> Engine:
+    """Make an engine ready to run; `compiled` is for torch alone.
 
     Raises
     ------
@@ -129,7 +157,8 @@ def open_engine(checkpoint: Checkpoint, name: str, *, device: torch.device, prec
     """
     module = plugins.load(name)
     _check(module, name, device, precision)
-    engine: Engine = module.open(checkpoint, device=device, precision=precision, downsample=downsample)
+    more = {"compiled": True} if compiled else {}
+    engine: Engine = module.open(model, device=device, precision=precision, downsample=downsample, **more)
     return engine
 
 
@@ -137,17 +166,13 @@ def disagreement(outputs: Outputs, reference: Outputs, positive: int) -> float:
     """Return by how much two channels of a heatmap differ, whichever differs more: a mean over pixels.
 
     They are the tumour map (posterior of the positive class × soft mask) and the probability (that posterior); of a
-    method without classes there is the mask alone.
+    method without classes there is the mask alone, of a classifier without masks the probability.
     """
     if not reference.logits.shape[1]:
         return _mean_difference(outputs.masks, reference.masks)
-    tumour, probability = zip(*(_channels(each, positive) for each in (outputs, reference)), strict=True)
-    return max(_mean_difference(*tumour), _mean_difference(*probability))
-
-
-def _channels(outputs: Outputs, positive: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    posterior = softmax(outputs.logits)[:, positive, None, None, None]
-    return posterior * outputs.masks.astype(np.float32), posterior
+    main = (main_map(each.masks, each.logits, positive) for each in (outputs, reference))
+    probability = (softmax(each.logits)[:, positive] for each in (outputs, reference))
+    return max(_mean_difference(*main), _mean_difference(*probability))
 
 
 def _mean_difference(one: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> float:

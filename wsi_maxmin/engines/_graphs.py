@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wsi_maxmin.checkpoint import Checkpoint
+from wsi_maxmin.engines._scripted_graphs import write_scripted
 from wsi_maxmin.export_model import FILES, FORMATS, trace
+from wsi_maxmin.models import ScriptedClassifier
+from wsi_maxmin.slide_model import SlideModel
 
 CACHE_VARIABLE = "WSI_MAXMIN_CACHE"
 EXPORT_SECONDS = 30.0
@@ -25,17 +27,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsi-maxmin"
 
 
-def is_exported(checkpoint: Checkpoint, to: str) -> bool:
+def is_exported(model: SlideModel, to: str) -> bool:
     """Say whether `exported_graph` would find the model."""
-    return (_folder(checkpoint, to) / FILES[to][0]).is_file()
+    return (_folder(model, to) / FILES[to][0]).is_file()
 
 
-def exported_graph(checkpoint: Checkpoint, to: str) -> Path:
+def exported_graph(model: SlideModel, to: str) -> Path:
     """Return the file of a model's graph, exported now if this version has not done so before.
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    model : SlideModel
     to : str
         A format of `wsi_maxmin.export_model`.
 
@@ -46,15 +48,14 @@ def exported_graph(checkpoint: Checkpoint, to: str) -> Path:
     MissingExtraError
         If the format needs a package that is not installed.
     """
-    folder = _folder(checkpoint, to)
+    folder = _folder(model, to)
     graph = folder / FILES[to][0]
     if graph.is_file():
         return graph
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".export-"))
     try:
-        program, names = trace(checkpoint.build(), checkpoint.config.slide.tile_px)
-        FORMATS[to](program, names, partial)
+        _export(model, to, partial)
         try:
             partial.rename(folder)
         except OSError:
@@ -66,12 +67,12 @@ def exported_graph(checkpoint: Checkpoint, to: str) -> Path:
     return graph
 
 
-def exported_module(checkpoint: Checkpoint, module: nn.Module, examples: tuple[Tensor, ...], name: str) -> Path:
+def exported_module(model: SlideModel, module: nn.Module, examples: tuple[Tensor, ...], name: str) -> Path:
     """Return the ONNX file of a part of a model for inputs of these sizes, exported now if it was not before.
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    model : SlideModel
     module : nn.Module
         In eval mode.
     examples : tuple of Tensor
@@ -79,7 +80,7 @@ def exported_module(checkpoint: Checkpoint, module: nn.Module, examples: tuple[T
     name : str
         Tells the part and the sizes from others of the model.
     """
-    folder = _folder(checkpoint, "regions")
+    folder = _folder(model, "regions")
     graph = folder / f"{name}.onnx"
     if not graph.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,14 +92,23 @@ def exported_module(checkpoint: Checkpoint, module: nn.Module, examples: tuple[T
     return graph
 
 
-def _folder(checkpoint: Checkpoint, to: str) -> Path:
-    return cache_folder() / "graphs" / f"{to}-{_digest(checkpoint)}"
+def _export(model: SlideModel, to: str, out: Path) -> None:
+    built = model.build()
+    if isinstance(built, ScriptedClassifier):
+        write_scripted(built, model.slide.tile_px, to, out)
+    else:
+        program, names = trace(built, model.slide.tile_px)
+        FORMATS[to](program, names, out)
 
 
-def _digest(checkpoint: Checkpoint) -> str:
+def _folder(model: SlideModel, to: str) -> Path:
+    return cache_folder() / "graphs" / f"{to}-{_digest(model)}"
+
+
+def _digest(model: SlideModel) -> str:
     """Return what a graph depends on: the model, and the versions of what exports it."""
     versions = [f"{name} {_version(name)}" for name in _MADE_BY]
-    return hashlib.sha256("\n".join([checkpoint.fingerprint(), *versions]).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join([model.fingerprint(), *versions]).encode()).hexdigest()[:16]
 
 
 def _version(package: str) -> str:

@@ -3,53 +3,27 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch import nn
 
-from wsi_maxmin.checkpoint import Checkpoint
 from wsi_maxmin.engines._base import Meter, Pixels
 from wsi_maxmin.engines._graphs import exported_module
 from wsi_maxmin.engines.openvino import compile_graph
 from wsi_maxmin.engines.torch import FORMATS
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.models._dense import DenseMethod, ForegroundMethod, dense_method
+from wsi_maxmin.models._dense import ForegroundMethod, ForegroundPass, ImagePass, dense_method
+from wsi_maxmin.slide_model import SlideModel
 from wsi_maxmin.tilemaps import map_downsample
 
 Float = npt.NDArray[np.float32]
 PendingMaps = Callable[[], Float]
 
 ENGINES = ("torch", "openvino")
-
-
-class ImagePass(nn.Module):
-    """Regions (B, H, W, 3) uint8 to the maps of their features, (B, M, h, w)."""
-
-    def __init__(self, method: DenseMethod) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Run the trunk."""
-        return self.method.image_cams(self.method.encoder(self._normalised(image))).float()
-
-    def _normalised(self, image: Tensor) -> Tensor:
-        return self.method.normalise(image.permute(0, 3, 1, 2))
-
-
-class ForegroundPass(ImagePass):
-    """Regions under a soft mask, (B, 1, H / d, W / d) float in [0, 1], to the maps of what is left of them."""
-
-    method: ForegroundMethod
-
-    def forward(self, image: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]  # it takes a mask
-        """Mask, and run the trunk."""
-        full = interpolate(mask, image.shape[1:3], mode="bilinear", align_corners=False)
-        return self.method.foreground_cams(self.method.encoder(self._normalised(image) * full)).float()
 
 
 class WindowOutputs(NamedTuple):
@@ -70,13 +44,14 @@ class RegionEngine(ABC):
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    model : SlideModel
     device : torch.device
     region_px : int
         Side of the regions.
 
     Attributes
     ----------
+    device : torch.device
     cell_px : int
         Pixels a position of the maps.
     downsample : int
@@ -96,15 +71,15 @@ class RegionEngine(ABC):
 
     depth = 1
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, cells: int) -> None:
-        tile_px = checkpoint.config.slide.tile_px
-        self._tile_px, self._device = tile_px, device
+    def __init__(self, model: SlideModel, device: torch.device, cells: int) -> None:
+        tile_px = model.slide.tile_px
+        self._tile_px, self.device = tile_px, device
         self.meter = Meter()
         self.downsample = map_downsample(tile_px)
-        model = checkpoint.build()
-        self.method, self.cell_px = dense_method(model, tile_px)
+        built = model.build()
+        self.method, self.cell_px = dense_method(built, tile_px)
         self.region_px = cells * self.cell_px
-        model.on(device)
+        built.on(device)
         self.passes = 2 if isinstance(self.method, ForegroundMethod) else 1
 
     def pass_module(self, index: int) -> nn.Module:
@@ -133,7 +108,7 @@ class RegionEngine(ABC):
     def read(self, maps: Float) -> WindowOutputs:
         """Mask and classify windows by their maps, (n, M, side, side); the foreground is not looked at."""
         output = self.method.read_cams(
-            torch.from_numpy(maps).to(self._device), (self._tile_px, self._tile_px), self.downsample
+            torch.from_numpy(maps).to(self.device), (self._tile_px, self._tile_px), self.downsample
         )
         if output.image_logits is None:
             raise InputError("this method cannot be run densely", got="no class scores", remedy="--mode tile")
@@ -143,15 +118,15 @@ class RegionEngine(ABC):
     def score(self, maps: Float) -> Float:
         """Classify the foreground of windows by its maps, (n, M, side, side), as (n, K)."""
         assert isinstance(self.method, ForegroundMethod)
-        scores: Float = self.method.foreground_scores(torch.from_numpy(maps).to(self._device)).float().cpu().numpy()
+        scores: Float = self.method.foreground_scores(torch.from_numpy(maps).to(self.device)).float().cpu().numpy()
         return scores
 
 
 class TorchRegions(RegionEngine):
     """By torch, under autocast; on a GPU the next batch is under way while the last is fetched."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str, cells: int) -> None:
-        super().__init__(checkpoint, device, cells)
+    def __init__(self, model: SlideModel, device: torch.device, precision: str, cells: int) -> None:
+        super().__init__(model, device, cells)
         self.depth = 1 if device.type == "cpu" else 2
         self._format = FORMATS[precision]
         self._modules = [self.pass_module(index) for index in range(self.passes)]
@@ -160,11 +135,11 @@ class TorchRegions(RegionEngine):
     def submit(self, images: Sequence[Pixels], masks: Sequence[Float] | None = None) -> PendingMaps:
         """Queue regions on the device; on a CPU they are computed here, one by one."""
         inputs = [np.stack(images)] if masks is None else [np.stack(images), np.stack(masks)[:, None]]
-        tensors = [torch.from_numpy(value).to(self._device, non_blocking=True) for value in inputs]
+        tensors = [torch.from_numpy(value).to(self.device, non_blocking=True) for value in inputs]
         module = self._modules[len(inputs) - 1]
         self.meter.begin()
-        with torch.autocast(self._device.type, dtype=self._format, enabled=self._format is not None):
-            if self._device.type == "cpu":
+        with torch.autocast(self.device.type, dtype=self._format, enabled=self._format is not None):
+            if self.device.type == "cpu":
                 parts = [module(*(value[[index]] for value in tensors)) for index in range(len(images))]
                 maps = torch.cat(parts)
             else:
@@ -183,15 +158,15 @@ class OpenVinoRegions(RegionEngine):
 
     depth = 2
 
-    def __init__(self, checkpoint: Checkpoint, precision: str, cells: int) -> None:
-        super().__init__(checkpoint, torch.device("cpu"), cells)
+    def __init__(self, model: SlideModel, precision: str, cells: int) -> None:
+        super().__init__(model, torch.device("cpu"), cells)
         side, small = self.region_px, self.region_px // self.downsample
         examples = [torch.zeros(1, side, side, 3, dtype=torch.uint8), torch.zeros(1, 1, small, small)]
         self._queues = [
             compile_graph(
-                exported_module(checkpoint, self.pass_module(index), tuple(examples[: index + 1]), f"{index}-{side}"),
+                exported_module(model, self.pass_module(index), tuple(examples[: index + 1]), f"{index}-{side}"),
                 precision,
-                self._keep,
+                _Keeper(self.meter),
             )
             for index in range(self.passes)
         ]
@@ -205,23 +180,28 @@ class OpenVinoRegions(RegionEngine):
             self._queues[len(inputs) - 1].start_async(inputs, future)
         return lambda: np.concatenate([future.result() for future in futures])
 
-    def _keep(self, request: object, future: "Future[Float]") -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Keeper:
+    """Copies a region's maps; no method of the engine, which its queue would hold for ever."""
+
+    meter: Meter
+
+    def __call__(self, request: Any, future: "Future[Float]") -> None:
         try:
-            future.set_result(np.array(request.get_output_tensor(0).data, dtype=np.float32))  # type: ignore[attr-defined]
+            future.set_result(np.array(request.get_output_tensor(0).data, dtype=np.float32))
         except Exception as error:  # raised where the maps are waited for, not in OpenVINO's own thread
             future.set_exception(error)
         finally:
             self.meter.end()
 
 
-def open_regions(
-    checkpoint: Checkpoint, engine: str, *, device: torch.device, precision: str, cells: int
-) -> RegionEngine:
+def open_regions(model: SlideModel, engine: str, *, device: torch.device, precision: str, cells: int) -> RegionEngine:
     """Make a region engine ready to run.
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    model : SlideModel
     engine, precision : str
     device : torch.device
     cells : int
@@ -233,9 +213,14 @@ def open_regions(
         If the engine or the method cannot do it.
     """
     if engine == "openvino":
-        return OpenVinoRegions(checkpoint, precision, cells)
+        return OpenVinoRegions(model, precision, cells)
     if engine == "torch":
-        return TorchRegions(checkpoint, device, precision, cells)
-    raise InputError(
+        return TorchRegions(model, device, precision, cells)
+    raise no_such_engine(engine)
+
+
+def no_such_engine(engine: str) -> InputError:
+    """Return the error of an engine without dense mode."""
+    return InputError(
         f"the engine {engine} has no dense mode", expected=" or ".join(ENGINES), remedy="--engine auto, or --mode tile"
     )

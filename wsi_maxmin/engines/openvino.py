@@ -3,20 +3,23 @@
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from wsi_maxmin.checkpoint import Checkpoint
-from wsi_maxmin.engines._base import Engine, Outputs, Pending, Pixels, join, reduce_mask
+from wsi_maxmin.engines._base import Engine, Meter, Outputs, Pending, Pixels, as_outputs, join
 from wsi_maxmin.engines._graphs import EXPORT_SECONDS, exported_graph, is_exported
+from wsi_maxmin.engines._int8 import INT8, int8_graph
+from wsi_maxmin.slide_model import SlideModel
 
-PRECISIONS = {"cpu": ("fp32", "bf16")}
+PRECISIONS = {"cpu": ("fp32", "bf16", INT8)}
 NEEDS = ("openvino", "cpu")
 
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", INT8: "f32"}
+"""Of what a graph does in floating point: of int8 that is little, and exact."""
 
 
 class OpenVinoEngine(Engine):
@@ -24,20 +27,24 @@ class OpenVinoEngine(Engine):
 
     Parameters
     ----------
-    checkpoint : Checkpoint
-    precision : {"fp32", "bf16"}
-        OpenVINO emulates bf16 where the processor lacks it.
+    graph : Path
+        Model for tiles (B, 3, H, W) in [0, 1].
+    side_px : int
+        Of the tiles.
+    precision : {"fp32", "bf16", "int8"}
+        OpenVINO emulates bf16 where the processor lacks it. int8 is a graph of its own, see `wsi_maxmin.engines._int8`.
     downsample : int
     """
 
     name = "openvino"
 
-    def __init__(self, checkpoint: Checkpoint, precision: str, downsample: int) -> None:
-        self.precision, self._downsample = precision, downsample
+    def __init__(self, graph: Path, *, side_px: int, precision: str, downsample: int) -> None:
+        self.precision = precision
         ov = _openvino()
-        model = _takes_pixels(ov, ov.Core().read_model(exported_graph(checkpoint, "openvino")))
-        self._names = [next(iter(port.get_names())) for port in model.outputs]
-        self._queue = compile_graph(model, precision, self._keep)
+        takes_pixels = _takes_pixels(ov, ov.Core().read_model(graph))
+        names = tuple(next(iter(port.get_names())) for port in takes_pixels.outputs)
+        # Not a method of this object: the two would hold each other, and the model's memory, for ever.
+        self._queue = compile_graph(takes_pixels, precision, _Keeper(names, side_px, downsample, self.meter))
         self.depth = 2
 
     def submit(self, images: Sequence[Pixels]) -> Pending:
@@ -48,12 +55,20 @@ class OpenVinoEngine(Engine):
             self._queue.start_async([image[None]], future)
         return lambda: join([future.result() for future in futures])
 
-    def _keep(self, request: Any, future: "Future[Outputs]") -> None:
-        """Copy a tile's outputs: the request's own memory is the next tile's."""
+
+@dataclass(frozen=True, slots=True)
+class _Keeper:
+    """Copies a tile's outputs: the request's own memory is the next tile's."""
+
+    names: tuple[str, ...]
+    side_px: int
+    downsample: int
+    meter: Meter
+
+    def __call__(self, request: Any, future: "Future[Outputs]") -> None:
         try:
-            found = {name: request.get_output_tensor(index).data for index, name in enumerate(self._names)}
-            mask = reduce_mask(found["mask"], self._downsample)
-            future.set_result(Outputs(mask, np.array(found.get("logits", np.empty((1, 0))), dtype=np.float32)))
+            found = {name: request.get_output_tensor(index).data for index, name in enumerate(self.names)}
+            future.set_result(as_outputs(found, self.side_px, self.downsample))
         except Exception as error:  # raised where the outputs are waited for, not in OpenVINO's own thread
             future.set_exception(error)
         finally:
@@ -102,22 +117,23 @@ def _openvino() -> Any:
 
 
 def fast(device: torch.device) -> tuple[str, ...]:  # noqa: ARG001 - an engine's form
-    """Return the formats to choose from: bf16 where the processor has it."""
+    """Return the formats to choose from: bf16 where the processor has it; int8 is for those who ask."""
     has = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("fp32", "bf16") if "BF16" in has else ("fp32",)
 
 
-def start_seconds(checkpoint: Checkpoint) -> float:
+def start_seconds(model: SlideModel) -> float:
     """Return about how long it takes to be ready: long, if the model was never exported on this machine."""
-    return 2.0 if is_exported(checkpoint, "openvino") else EXPORT_SECONDS
+    return 2.0 if is_exported(model, "openvino") else EXPORT_SECONDS
 
 
 def open(
-    checkpoint: Checkpoint,
+    model: SlideModel,
     *,
     device: torch.device,  # noqa: ARG001 - an engine's form
     precision: str,
     downsample: int,
 ) -> OpenVinoEngine:
     """Make the engine; the first time, the model is exported, which takes about half a minute."""
-    return OpenVinoEngine(checkpoint, precision, downsample)
+    graph = int8_graph(model) if precision == INT8 else exported_graph(model, "openvino")
+    return OpenVinoEngine(graph, side_px=model.slide.tile_px, precision=precision, downsample=downsample)

@@ -2,9 +2,18 @@
 
 from wsi_maxmin._plugins import Plugins
 from wsi_maxmin.config import ModelConfig
-from wsi_maxmin.models._base import SegOutput, WeakSegmenter
+from wsi_maxmin.models._base import SegOutput, TileModel, WeakSegmenter
+from wsi_maxmin.models._scripted import ScriptedClassifier, load_scripted
 
-__all__ = ["SegOutput", "WeakSegmenter", "build_model", "plugins"]
+__all__ = [
+    "ScriptedClassifier",
+    "SegOutput",
+    "TileModel",
+    "WeakSegmenter",
+    "build_model",
+    "load_scripted",
+    "plugins",
+]
 
 plugins = Plugins(package=__name__, path=__path__, kind="method")
 

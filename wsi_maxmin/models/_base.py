@@ -1,6 +1,7 @@
 """What every method gives, and the pixel normalisation that all share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -27,7 +28,7 @@ class SegOutput:
     cams : (B, K, h, w) float or None
         Class activation maps before softmax.
     mask : (B, 1, h, w) float in [0, 1]
-        Soft foreground mask.
+        Soft foreground mask; (B, 0, h, w) of a classifier that has none.
     foreground_logits, background_logits : (B, K) float or None
         Class scores of the images with only their foreground, with only their background left.
     """
@@ -44,7 +45,61 @@ class SegOutput:
         return self.foreground_logits if self.foreground_logits is not None else self.image_logits
 
 
-class WeakSegmenter(nn.Module, ABC):
+class TileModel(nn.Module, ABC):
+    """What can be run over tiles.
+
+    Parameters
+    ----------
+    mean, std : sequence of 3 float
+        What images are normalised by before `segment`.
+    persistent : bool
+        Whether the two belong to the state.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], *, persistent: bool) -> None:
+        super().__init__()
+        self.register_buffer("pixel_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=persistent)
+        self.register_buffer("pixel_std", torch.tensor(std).view(1, 3, 1, 1), persistent=persistent)
+
+    @abstractmethod
+    def segment(self, image: Tensor) -> SegOutput:
+        """Classify and segment normalised images, (B, 3, H, W) float."""
+
+    @property
+    def refuses_tiles(self) -> str | None:
+        """Why the outputs of different tiles cannot be compared, with the remedy; None if they can."""
+        return None
+
+    @property
+    def refuses_slides(self) -> str | None:
+        """Why the model cannot be run over slides, with the remedy; None if it can."""
+        return self.refuses_tiles
+
+    def on(self, device: torch.device) -> Self:
+        """Move to a device, in the memory layout that convolutions are fastest in."""
+        self.to(memory_format=torch.channels_last)
+        return self.to(device)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Bring (B, 3, H, W) uint8, or float in [0, 1], to the pixel values that the network takes."""
+        if image.dtype == torch.uint8:
+            image = image.float() / 255
+        return (image - self.pixel_mean) / self.pixel_std
+
+    def forward(self, image: Tensor) -> SegOutput:
+        """Classify and segment images.
+
+        Parameters
+        ----------
+        image : (B, 3, H, W) uint8, or float in [0, 1]
+        """
+        return self.segment(self.normalise(image))
+
+
+class WeakSegmenter(TileModel):
     """A network that learns masks from image-level labels.
 
     Subclasses implement `segment` and `loss`; images reach both normalised. Whatever changes from epoch to epoch
@@ -71,27 +126,18 @@ class WeakSegmenter(nn.Module, ABC):
     """Whether an output has class scores."""
 
     encoder: Encoder
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     def __init__(self, encoder: Encoder | None, config: ModelConfig) -> None:
-        super().__init__()
+        mean = config.pixel_mean or (encoder.pixel_mean if encoder else _PLAIN_PIXELS)
+        std = config.pixel_std or (encoder.pixel_std if encoder else _PLAIN_PIXELS)
+        # Without an encoder the config alone decides them, so that the state need not repeat them.
+        super().__init__(mean, std, persistent=encoder is not None)
         if encoder is not None:
             self.encoder = encoder
         elif config.encoder != EncoderConfig():
             raise InputError(
                 f"{config.name} has no encoder", got=config.encoder.name, remedy="leave model.encoder out of its config"
             )
-        mean = config.pixel_mean or (encoder.pixel_mean if encoder else _PLAIN_PIXELS)
-        std = config.pixel_std or (encoder.pixel_std if encoder else _PLAIN_PIXELS)
-        # Without an encoder the config alone decides them, so that the state need not repeat them.
-        persistent = encoder is not None
-        self.register_buffer("pixel_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=persistent)
-        self.register_buffer("pixel_std", torch.tensor(std).view(1, 3, 1, 1), persistent=persistent)
-
-    @abstractmethod
-    def segment(self, image: Tensor) -> SegOutput:
-        """Classify and segment normalised images, (B, 3, H, W) float."""
 
     @abstractmethod
     def loss(self, output: SegOutput, label: Tensor, truth: Tensor | None = None) -> LossTerms:
@@ -115,11 +161,6 @@ class WeakSegmenter(nn.Module, ABC):
         return output.mask
 
     @property
-    def refuses_tiles(self) -> str | None:
-        """Why the outputs of different tiles cannot be compared, with the remedy; None if they can."""
-        return None
-
-    @property
     def refuses_slides(self) -> str | None:
         """Why the model cannot be run over slides, with the remedy; None if it can."""
         if not self.CLASSIFIES:
@@ -128,23 +169,3 @@ class WeakSegmenter(nn.Module, ABC):
 
     def end_epoch(self) -> None:
         """Advance whatever changes from epoch to epoch."""
-
-    def on(self, device: torch.device) -> Self:
-        """Move to a device, in the memory layout that convolutions are fastest in."""
-        self.to(memory_format=torch.channels_last)
-        return self.to(device)
-
-    def normalise(self, image: Tensor) -> Tensor:
-        """Bring (B, 3, H, W) uint8, or float in [0, 1], to the pixel values that the network takes."""
-        if image.dtype == torch.uint8:
-            image = image.float() / 255
-        return (image - self.pixel_mean) / self.pixel_std
-
-    def forward(self, image: Tensor) -> SegOutput:
-        """Classify and segment images.
-
-        Parameters
-        ----------
-        image : (B, 3, H, W) uint8, or float in [0, 1]
-        """
-        return self.segment(self.normalise(image))

@@ -5,9 +5,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.models._base import SegOutput, WeakSegmenter
+from wsi_maxmin.models._base import SegOutput, TileModel
 from wsi_maxmin.models._encoder import Encoder
 
 _FAR_CELLS = 48
@@ -44,7 +45,33 @@ class ForegroundMethod(DenseMethod, Protocol):
         """Return the scores (B, K) of masked images, given those maps alone."""
 
 
-def dense_method(model: WeakSegmenter, tile_px: int) -> tuple[DenseMethod, int]:
+class ImagePass(nn.Module):
+    """Regions (B, H, W, 3) uint8 to the maps of their features, (B, M, h, w)."""
+
+    def __init__(self, method: DenseMethod) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Run the trunk."""
+        return self.method.image_cams(self.method.encoder(self._normalised(image))).float()
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        return self.method.normalise(image.permute(0, 3, 1, 2))
+
+
+class ForegroundPass(ImagePass):
+    """Regions under a soft mask, (B, 1, H / d, W / d) float in [0, 1], to the maps of what is left of them."""
+
+    method: ForegroundMethod
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]  # it takes a mask
+        """Mask, and run the trunk."""
+        full = interpolate(mask, image.shape[1:3], mode="bilinear", align_corners=False)
+        return self.method.foreground_cams(self.method.encoder(self._normalised(image) * full)).float()
+
+
+def dense_method(model: TileModel, tile_px: int) -> tuple[DenseMethod, int]:
     """Return a model as one that can be run densely, and the pixels a position of its features.
 
     Raises

@@ -12,7 +12,7 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.stitching import CHUNK_PX
+from wsi_maxmin.grids import CHUNK_PX
 
 Ngff = Literal["0.4", "0.5"]
 VERSIONS: tuple[Ngff, ...] = get_args(Ngff)

@@ -33,7 +33,6 @@ from wsi_maxmin.stitching import Heatmap
 SMALLEST_PX = 256
 TISSUE, TUMOUR = 1, 2
 _COLORS = {"tumour": "FF0000", "probability": "FFA500", "uncertainty": "00FFFF", "coverage": "808080"}
-_SHOWN_FIRST = "tumour"
 _AXES = ("c", "y", "x")
 
 
@@ -58,7 +57,7 @@ def write(
     path : Path
         Folder, such as ``heatmap.ome.zarr``.
     threshold : float
-        The tumour map from which on ``labels/tumour`` is tumour.
+        Of the first channel, from which on ``labels/tumour`` is tumour.
     tissue : TissueMask, optional
         Adds tissue to the labels; glass is then never tumour.
     name : str
@@ -122,7 +121,10 @@ def _write_image(group: zarr.Group, heatmap: Heatmap, name: str, stopwatch: Stop
     describe_image(
         group,
         _multiscales(heatmap.georef, levels, _AXES, name),
-        {"name": name, "channels": [_channel(channel) for channel in heatmap.channels]},
+        {
+            "name": name,
+            "channels": [_channel(channel, active=not place) for place, channel in enumerate(heatmap.channels)],
+        },
     )
 
 
@@ -141,7 +143,7 @@ def _write_labels(
     image = add_array(tumour, "0", heatmap.georef.shape, _AXES[1:])
     values = da.map_blocks(
         _label_block,
-        da.from_zarr(group["0"])[heatmap.channels.index("tumour")].rechunk(image.chunks),
+        da.from_zarr(group["0"])[0].rechunk(image.chunks),
         threshold=threshold,
         tissue=tissue,
         downsample=heatmap.georef.downsample,
@@ -212,10 +214,10 @@ def _multiscales(georef: Georef, levels: int, axes: Sequence[str], name: str) ->
     }
 
 
-def _channel(name: str) -> dict[str, Any]:
+def _channel(name: str, *, active: bool) -> dict[str, Any]:
     return {
         "label": name,
         "color": _COLORS.get(name, "FFFFFF"),
-        "active": name == _SHOWN_FIRST,
+        "active": active,
         "window": {"min": 0, "max": 255, "start": 0, "end": 255},
     }

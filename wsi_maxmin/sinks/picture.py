@@ -63,7 +63,7 @@ def write(
     box = _with_margin(box, slide.info.bounds)
     scale = min(PANEL_PX / max(box.width, box.height), 1.0)
     pixels = slide.read(box, max(round(box.width * scale), 1), max(round(box.height * scale), 1))
-    values, extent = _map_for(store, georef, channel, 1 / scale)
+    values, extent = _map_for(store, georef, channel, 1 / scale, box)
     aspect = box.height / box.width
     figure = Figure(figsize=(2 * 7.2 + 1.0, 7.2 * aspect + 0.9), dpi=_DPI, layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -73,7 +73,15 @@ def write(
         if outline is not None:
             _draw_outline(axes, outline)
     norm = TwoSlopeNorm(vcenter=min(max(threshold, 0.01), 0.99), vmin=0, vmax=1)
-    image = right.imshow(values, extent=extent, cmap=_transparent("viridis"), norm=norm, interpolation="nearest")
+    # Values are resampled before they are coloured: the same picture, in a quarter of the memory.
+    image = right.imshow(
+        values,
+        extent=extent,
+        cmap=_transparent("viridis"),
+        norm=norm,
+        interpolation="nearest",
+        interpolation_stage="data",
+    )
     if np.nanmin(values, initial=1) < threshold <= np.nanmax(values, initial=0):
         right.contour(values, [threshold], colors="black", linewidths=0.8, extent=extent, origin="upper")
     for axes in (left, right):
@@ -90,9 +98,9 @@ def write(
 
 
 def _map_for(
-    store: Path, georef: Georef, channel: str, downsample: float
+    store: Path, georef: Georef, channel: str, downsample: float, box: Box
 ) -> tuple[npt.NDArray[np.float32], tuple[float, float, float, float]]:
-    """Return the coarsest level not coarser than the picture, and the level-0 rectangle it spans.
+    """Return what the box shows of the coarsest level not coarser than the picture, and the level-0 rectangle it spans.
 
     It is NaN on glass and where no tile was.
     """
@@ -101,13 +109,20 @@ def _map_for(
     labels = [entry["label"] for entry in metadata["omero"]["channels"]]
     levels = len(metadata["multiscales"][0]["datasets"])
     level = min(max(math.floor(math.log2(max(downsample / georef.downsample, 1))), 0), levels - 1)
-    values: npt.NDArray[np.float32] = np.divide(group[str(level)][labels.index(channel)], 255, dtype=np.float32)
-    seen = group[f"labels/tumour/{level}"][:] > 0
-    if "coverage" in labels:
-        seen &= group[str(level)][labels.index("coverage")] > 0
-    values[~seen] = np.nan
     pixel = georef.downsample * 2**level
-    return values, (0.0, float(values.shape[1] * pixel), float(values.shape[0] * pixel), 0.0)
+    rows, columns = (
+        slice(first // pixel, -(-last // pixel)) for first, last in ((box.y, box.bottom), (box.x, box.right))
+    )
+    values: npt.NDArray[np.float32] = np.divide(
+        group[str(level)][labels.index(channel), rows, columns], 255, dtype=np.float32
+    )
+    seen = group[f"labels/tumour/{level}"][rows, columns] > 0
+    if "coverage" in labels:
+        seen &= group[str(level)][labels.index("coverage"), rows, columns] > 0
+    values[~seen] = np.nan
+    left, top = columns.start * pixel, rows.start * pixel
+    right, bottom = left + values.shape[1] * pixel, top + values.shape[0] * pixel
+    return values, (float(left), float(right), float(bottom), float(top))
 
 
 def _transparent(name: str) -> ListedColormap:

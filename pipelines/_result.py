@@ -1,0 +1,42 @@
+"""What a finished result is of: its slide, and the threshold of its tumour pixels."""
+
+from pathlib import Path
+
+from upath import UPath
+
+from wsi_maxmin.errors import InputError
+from wsi_maxmin.pipelines._slide_folder import TILEMAPS
+from wsi_maxmin.readers import Reader, open_slide
+from wsi_maxmin.slides_csv import read_slides
+from wsi_maxmin.tilemaps import TileMaps
+
+
+def open_slide_of(folder: Path, given: str | Path | None = None) -> Reader:
+    """Open the slide of a result: the one that is given, else the one that the run's ``slides.csv`` says.
+
+    Raises
+    ------
+    InputError, SlideError
+        If it is not known or not there, or cannot be opened.
+    """
+    row = read_slides(folder.parent).get(folder.name, {})
+    where = given or row.get("path")
+    if not where or not UPath(where).exists():
+        raise InputError(f"the slide of {folder.name} is not found", got=where, remedy="--slide names it")
+    mpp = float(row["mpp"]) if row.get("mpp") else None
+    return open_slide(UPath(where), slide_mpp=mpp, slide_id=folder.name)
+
+
+def threshold_of(folder: Path, given: float | None = None) -> float:
+    """Return the threshold of a result's tumour pixels: the one that is given, else the model's.
+
+    Raises
+    ------
+    InputError
+        If none is given and the result does not say.
+    """
+    if given is not None:
+        return given
+    if not (folder / TILEMAPS).is_dir():
+        raise InputError(f"{folder.name} was stitched again and does not say its threshold", remedy="give --threshold")
+    return TileMaps(folder / TILEMAPS).spec.threshold
