@@ -56,7 +56,7 @@ def test_squares_lie_apart_the_highest_first_and_say_what_the_map_says(tmp_path_
         assert len(group_) <= count
         assert [region.name for region in group_] == [f"{letter}{n + 1}" for n in range(len(group_))]
         means = [region.means[reason] for region in group_]
-        assert means == sorted(means, reverse=True) or np.allclose(means, sorted(means, reverse=True), atol=1e-6)
+        assert means == pytest.approx(sorted(means, reverse=True), abs=2e-3)
     for region in found:
         rows = slice(max(region.box.y // pixel, 0), region.box.bottom // pixel)
         columns = slice(max(region.box.x // pixel, 0), region.box.right // pixel)
@@ -80,6 +80,9 @@ def test_the_first_squares_hold_what_is_marked(tmp_path):
         assert box.y <= 8 * row
         assert box.bottom >= 8 * (row + 16)
         assert (box.width, box.height) == (256, 256)
+        # In the middle, to a pixel of the level on which means are taken.
+        assert abs(box.x + 128 - 8 * (column + 8)) <= 32
+        assert abs(box.y + 128 - 8 * (row + 8)) <= 32
     assert found[0].means["tumour"] == pytest.approx(250 / 255 / 4)
     assert found[0].maxima["tumour"] == pytest.approx(250 / 255)
 

@@ -16,7 +16,8 @@ from wsi_maxmin.heatmap_store import HeatmapStore
 Reason = Literal["tumour", "uncertainty"]
 
 LEAST_TISSUE = 0.1
-_LEAST = 1e-3
+_LEAST = 1e-6
+_CENTRING = 1e-3
 
 _Plane = npt.NDArray[Any]
 
@@ -74,7 +75,8 @@ def choose_regions(store: HeatmapStore, settings: ReviewSettings, threshold: flo
 
     No two overlap. Squares of the first kind have a pixel that reaches the threshold of tumour; those of the second
     have at least `LEAST_TISSUE` of tissue, and there are none where a map has no uncertainty. Means are taken on the
-    coarsest level with at most 8 µm a pixel, over the whole square, so one with more tissue comes first.
+    coarsest level with at most 8 µm a pixel, over the whole square, so one with more tissue comes first. Of means that
+    are equal within a thousandth, the one comes first around which they are higher.
     """
     level = level_for(store, GRID_UM)
     pixel_l0 = store.georef.downsample * 2**level
@@ -93,6 +95,8 @@ def choose_regions(store: HeatmapStore, settings: ReviewSettings, threshold: flo
             means[maximum_filter(planes[reason], side, mode="constant") < threshold] = 0
         else:
             means[uniform_filter(tissue.astype(np.float32), side, mode="constant") < LEAST_TISSUE] = 0
+        # Of squares that hold the same small spot, the one in whose middle it lies.
+        means += _CENTRING * uniform_filter(means, side, mode="constant") * (means > 0)
         rows, columns = find_peaks(means, threshold=_LEAST, around=overlapping, most=settings.count, taken=taken)
         places = list(zip(rows.tolist(), columns.tolist(), strict=True))
         for number, place in enumerate(places, 1):
