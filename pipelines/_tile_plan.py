@@ -61,7 +61,7 @@ class TileSettings(MapSettings):
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values; without those that runs of earlier versions lack, unless asked for."""
-        unasked = [name for name in _LATER if getattr(self, name, None) in (None, False)]
+        unasked = [name for name in _LATER if (value := getattr(self, name, None)) is None or value is False]
         return {name: value for name, value in asdict(self).items() if name not in unasked}
 
 

@@ -182,7 +182,8 @@ def test_what_was_chosen_by_timing_is_kept_and_holds_for_the_rest_of_the_run(
     out, auto = tmp_path / "out", InferSettings(model=str(tiny_model))
     infer_slide([tissue_slide], out, settings=auto)
     chosen = json.loads((out / "run.json").read_text())["settings"]
-    assert (chosen["engine"], chosen["precision"]) == ("torch", "fp32")
+    assert chosen["engine"] == "torch"  # nothing is exported for so short a run
+    assert chosen["precision"] in ("fp32", "bf16")
     monkeypatch.setattr("wsi_maxmin.pipelines._engine._tiles", None)  # nothing is timed again
     assert infer_slide([tissue_slide], out, settings=auto, existing="resume").outcomes[0].status == "skipped"
     other = InferSettings(model=str(tiny_model), engine="onnx")

@@ -14,6 +14,8 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.sinks._ngff import ome_metadata
 
 TILE_PX = 512
+# Of a map pixel: the store's µm are rounded, and over a whole slide that adds up.
+_ROUNDED = 1e-3
 
 Values = npt.NDArray[np.uint8]
 Seen = npt.NDArray[np.bool_]
@@ -88,7 +90,7 @@ class StoredMap:
     def covers(self, size_px: tuple[int, int]) -> bool:
         """Whether the map may be of a slide of this size."""
         steps = zip(size_px, self.levels[0].step_l0, self.levels[0].size_px, strict=True)
-        return all(math.ceil(size / step - 1e-6) == pixels for size, step, pixels in steps)
+        return all(math.ceil(size / step - _ROUNDED) == pixels for size, step, pixels in steps)
 
     def finest_within(self, pixels: int) -> int:
         """Return the finest level of at most so many pixels; the coarsest where none is that small."""
