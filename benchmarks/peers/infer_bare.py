@@ -51,9 +51,8 @@ def scripted(path: Path, batches: Sequence[Sequence[Pixels]]) -> Callable[[], No
 
 def engine(path: Path, batches: Sequence[Sequence[Pixels]], name: str, precision: str) -> Callable[[], None]:
     """Return what runs the batches in an engine of ours, as many under way as infer-slide has."""
-    from wsi_maxmin.slide_model import load_slide_model
-
     from wsi_maxmin.engines._choice import open_engine
+    from wsi_maxmin.slide_model import load_slide_model
 
     model = load_slide_model(path)
     opened = open_engine(
