@@ -11,8 +11,8 @@ from wsi_maxmin.geometry import Box
 from wsi_maxmin.grids import TileGrid
 
 CORE_CELLS = 24
-CONTEXT_CELLS = 1
-"""Cells of a region's side, and around it that are computed and thrown away."""
+CONTEXT_CELLS = 2
+"""Cells of a region's side, and around it that are computed and thrown away: with one, ridges show where regions meet."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -60,11 +60,11 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str)
 )
 @click.option(
     "--dense-context",
-    default=1,
+    default=2,
     show_default=True,
     type=click.IntRange(0, 8),
     metavar="CELLS",
-    help="What dense mode sees around a region, in positions of the model's maps; with 2 no lines show.",
+    help="What dense mode sees around a region, in positions of the model's maps; with less than 2, ridges may show.",
 )
 @map_options
 @click.option(
