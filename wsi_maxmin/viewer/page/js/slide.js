@@ -29,10 +29,10 @@ function warn(text) {
 }
 
 function startState(about) {
-  const { channels } = about.map;
-  const known = about.threshold === null ? {} : { tumour: about.threshold };
+  const { main } = about.map;
+  const known = about.threshold === null ? {} : { [main]: about.threshold };
   return new State({
-    channel: channels.includes("tumour") ? "tumour" : channels[0],
+    channel: main,
     opacity: 0.6,
     colormap: "viridis",
     fill: about.slide ? "above" : "all",
