@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from wsi_maxmin.cohort import Existing
 from wsi_maxmin.errors import InputError, OutputExistsError
 from wsi_maxmin.exports import every_file, plugins
 from wsi_maxmin.exports._source import ExportSettings, ExportSource
 from wsi_maxmin.heatmap_store import HeatmapStore
+from wsi_maxmin.pipelines._intact import read_tiles, require_intact
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, TILES, remove, slide_result
 from wsi_maxmin.tilemaps import TileMaps
 
@@ -37,8 +36,9 @@ def open_source(folder: Path, target: Path, settings: ExportSettings) -> ExportS
         store, tiles, positive = HeatmapStore.open(folder / HEATMAP, size_px), None, "tumor"
     else:
         maps = TileMaps(folder / TILEMAPS)
+        require_intact(folder, maps, masks=False)
         store = HeatmapStore.open(folder / HEATMAP, size_px, maps.grid.slide_mpp)
-        tiles, positive = _read_tiles(folder / TILES), maps.spec.positive_class
+        tiles, positive = read_tiles(folder / TILES), maps.spec.positive_class
     return ExportSource(
         slide_id=folder.name,
         store=store,
@@ -97,10 +97,3 @@ def slide_size_px(folder: Path, facts: dict[str, Any]) -> tuple[int, int]:
         raise InputError("the result does not say how large its slide is", got=folder, remedy="run infer-slide again")
     width, height = slide["size_px"]
     return int(width), int(height)
-
-
-def _read_tiles(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError("no table of tiles", got=f"{path} ({error})", remedy="run infer-slide again") from None

@@ -7,6 +7,7 @@ from typing import Any
 
 from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.pipelines._intact import require_intact
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, MapSettings, clear, result_folders, write_heatmap
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, environment, peak_memory_bytes, read_json, write_json
@@ -59,6 +60,7 @@ def stitch_results(
             write_json(target / RUN_FILE, {"status": "running", **kept})  # what is there is no longer whole
             watch = Stopwatch()
             maps = TileMaps(folder / TILEMAPS)
+            require_intact(folder, maps)
             progress.say(f"{slide_id}: {len(maps.grid)} tiles")
             georef = write_heatmap(maps, target, settings, watch)
             progress.say(f"{slide_id}: {target / HEATMAP}, {georef.mpp:.4g} µm a pixel, in {watch.elapsed:.1f} s")

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from wsi_maxmin.cli import group
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines.check import check_results
+from wsi_maxmin.pipelines.export import export_results
 from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide
 from wsi_maxmin.pipelines.stitch import MapSettings, stitch_results
 from wsi_maxmin.tilemaps import TileMaps
@@ -291,3 +292,37 @@ def test_one_slide_cannot_be_that_of_several_results(result):
     shutil.copytree(result, result.parent / "t")
     with pytest.raises(InputError, match="one slide for several results"):
         check_results([result.parent], slide="s.tif")
+
+
+def lose_mask(maps):
+    (maps.path / "mask" / "c" / "0" / "0" / "0" / "0").unlink()
+
+
+def lose_logits(maps):
+    (maps.path / "logits" / "c" / "0" / "0").unlink()
+
+
+def flip_logits(maps):
+    maps.logits[:] = np.asarray(maps.logits[:])[:, ::-1]
+
+
+def blank_a_mask(maps):
+    maps.mask[1] = 0
+
+
+@pytest.mark.parametrize("change", [lose_mask, lose_logits, flip_logits, blank_a_mask])
+@pytest.mark.parametrize("earlier_version", [False, True])
+def test_lost_and_changed_tile_maps_are_found_and_not_stitched(result, tmp_path, change, earlier_version):
+    """Of a chunk that is not there zarr says that it is all zeros."""
+    if earlier_version:
+        edit_json(result / "tilemaps.zarr" / "zarr.json", lambda v: v["attributes"].pop("every_chunk_stored"))
+    change(TileMaps(result / "tilemaps.zarr"))
+    found = failed(result)
+    assert set(found) == {"tile maps"}
+    assert found["tile maps"].remedy == "run infer-slide on this slide with --overwrite"
+    (outcome,) = stitch_results([result], tmp_path / "again").outcomes
+    assert outcome.status == "failed"
+    assert outcome.why.startswith("the tile maps are damaged; got ")
+    assert outcome.why.endswith("run infer-slide on this slide with --overwrite")
+    (outcome,) = export_results([result], ["csv"], out=tmp_path / "csv").outcomes
+    assert outcome.status == ("done" if change is blank_a_mask else "failed")
