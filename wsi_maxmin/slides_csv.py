@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+from wsi_maxmin.errors import InputError
 from wsi_maxmin.slide_ids import source_key
 from wsi_maxmin.slide_inputs import RunSlides
 
@@ -18,12 +19,37 @@ def known_slides(out: Path) -> dict[str, str]:
 
 
 def read_slides(out: Path) -> dict[str, dict[str, str]]:
-    """Return the rows by slide_id; none where there is no such file."""
+    """Return the rows by slide_id; none where there is no such file.
+
+    Raises
+    ------
+    InputError
+        If the file is not what `write_slides` wrote.
+    """
     path = out / SLIDES
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return {row["slide_id"]: row for row in csv.DictReader(file)}
+        reader = csv.DictReader(file)
+        try:
+            columns, rows = reader.fieldnames or (), list(reader)
+        except csv.Error as error:
+            raise _damaged(path, str(error)) from None
+    if not {"slide_id", "path"} <= set(columns):
+        raise _damaged(path, f"columns {','.join(columns) or 'none'}")
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values() or not row["slide_id"]:
+            raise _damaged(path, f"row {number} with other than {len(columns)} values, or no slide_id")
+    return {row["slide_id"]: {"mpp": "", "name": row["slide_id"], **row} for row in rows}
+
+
+def _damaged(path: Path, got: str) -> InputError:
+    return InputError(
+        f"{path} is damaged",
+        got=got,
+        expected=f"columns {','.join(_COLUMNS)}, each row complete",
+        remedy="mend it or remove it; infer-slide --resume with the slides writes it again",
+    )
 
 
 def write_slides(out: Path, run: RunSlides, is_done: Callable[[str], bool]) -> None:
