@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wsi_maxmin.check import STITCH_AGAIN
 from wsi_maxmin.cohort import Existing
-from wsi_maxmin.errors import InputError, OutputExistsError
+from wsi_maxmin.errors import InputError, OutputExistsError, WsiMaxminError
 from wsi_maxmin.exports import every_file, plugins
 from wsi_maxmin.exports._source import ExportSettings, ExportSource
 from wsi_maxmin.heatmap_store import HeatmapStore
@@ -64,6 +65,8 @@ def write_exports(source: ExportSource, names: Sequence[str], existing: Existing
     ------
     OutputExistsError
         If files are there and are neither to be kept nor replaced; nothing is written then.
+    InputError
+        If a part of the heatmap cannot be read.
     """
     target = source.target
     if existing == "refuse" and (there := [name for name in every_file(names) if (target / name).exists()]):
@@ -79,7 +82,13 @@ def write_exports(source: ExportSource, names: Sequence[str], existing: Existing
             continue
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target, prefix=f".{name}-", suffix=".partial") as place:
-            plugins.load(name).write(source, Path(place))
+            try:
+                plugins.load(name).write(source, Path(place))
+            except Exception as error:  # a damaged chunk may make any library raise anything
+                damaged = None if isinstance(error, WsiMaxminError) else source.store.unreadable()
+                if damaged is None:
+                    raise
+                raise InputError("the heatmap is damaged", got=f"{damaged} ({error})", remedy=STITCH_AGAIN) from error
             for file in files:
                 remove(target / file)
             # The first one, by which a later run knows that all are there, comes last.

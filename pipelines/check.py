@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from upath import UPath
 
 from wsi_maxmin.check import Fault, Finding, NotCheckedError, find, store_findings
@@ -119,6 +120,12 @@ def _finished(facts: dict[str, Any]) -> str:
 def _files(folder: Path, names: Sequence[str]) -> str:
     if missing := [name for name in names if not (folder / name).exists()]:
         raise Fault(f"no {', '.join(missing)}", AGAIN)
+    if OVERVIEW in names:
+        try:
+            with Image.open(folder / OVERVIEW) as picture:
+                picture.load()
+        except (OSError, SyntaxError, ValueError) as error:  # whatever Pillow finds
+            raise Fault(f"{OVERVIEW} is no picture ({error})", AGAIN) from None
     return f"{len(names)} of {len(names)}"
 
 

@@ -89,6 +89,34 @@ def test_what_is_not_whole_is_found(result):
     assert all(finding.remedy for finding in found.values())
 
 
+def test_all_that_is_wrong_with_an_unfinished_run_has_one_remedy(result):
+    edit_json(result / "run.json", lambda facts: facts.update(status="running"))
+    (result / "tiles.parquet").unlink()
+    store(result)["0"][0, :5, :5] = 9
+    (result / "tilemaps.zarr" / "logits" / "c" / "0" / "0").unlink()
+    found = failed(result)
+    assert {"run", "files", "tile maps", "table of tiles", "pyramid", "coverage"} <= set(found)
+    assert {finding.remedy for finding in found.values()} == {"run infer-slide on this slide with --resume"}
+
+
+@pytest.mark.parametrize("keep", [0, 100])
+def test_a_picture_that_cannot_be_opened_is_found(result, keep):
+    overview = result / "overview.png"
+    overview.write_bytes(overview.read_bytes()[:keep])
+    assert "overview.png is no picture" in failed(result)["files"].why
+
+
+@pytest.mark.parametrize(("name", "part"), [("tiff", "0"), ("png", "0"), ("geojson", "labels/tumour/0")])
+def test_an_export_of_a_damaged_heatmap_names_it_and_a_remedy(result, tmp_path, name, part):
+    chunk = chunks(result, f"{part}/0/*/*" if part == "0" else f"{part}/*/*")[0]
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    (outcome,) = export_results([result], [name], out=tmp_path / "exported").outcomes
+    assert (outcome.status, outcome.bad_input) == ("failed", True)
+    assert outcome.why.startswith(f"the heatmap is damaged; got {result / 'heatmap.ome.zarr' / part} (")
+    assert "`wsi-maxmin stitch` makes the heatmap again" in outcome.why
+    assert not list((tmp_path / "exported" / "s").glob("[!.]*"))
+
+
 def test_missing_parts_are_found_one_by_one(result):
     shutil.rmtree(result / "heatmap.ome.zarr")
     assert set(failed(result)) == {"files", "heatmap"}

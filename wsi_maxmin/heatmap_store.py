@@ -8,7 +8,7 @@ from typing import Self
 import zarr
 
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.grids import Georef
+from wsi_maxmin.grids import CHUNK_PX, Georef
 from wsi_maxmin.sinks._ngff import ome_metadata
 
 
@@ -77,6 +77,16 @@ class HeatmapStore:
     def labels(self, level: int = 0) -> zarr.Array:
         """Return ``labels/tumour`` at a level, (H, W) uint8, unread."""
         return self.group[f"labels/tumour/{level}"]
+
+    def unreadable(self) -> Path | None:
+        """Return the first array of which a part cannot be read; None where all can. All is read."""
+        for array in (read(level) for level in range(self.levels) for read in (self.level, self.labels)):
+            for top in range(0, array.shape[-2], CHUNK_PX):
+                try:
+                    array[..., top : top + CHUNK_PX, :]
+                except Exception:  # a damaged file may make any library raise anything
+                    return Path(self.path / array.path)
+        return None
 
     @property
     def main_channel(self) -> str:

@@ -160,8 +160,7 @@ class TileMaps:
         """Whether a chunk of an array is on the disk; what is not reads as 0."""
         array = self.mask if name == "mask" else self.logits
         key = array.metadata.encode_chunk_key((chunk.start // TILES_PER_CHUNK, *(0 for _ in array.shape[1:])))
-        stored: Path = self.path / name / key
-        return stored.is_file()
+        return Path(self.path / name / key).is_file()
 
     def _is_lost(self, chunk: range) -> bool:
         if not self._every_chunk:
