@@ -13,6 +13,7 @@ from wsi_maxmin.exports._source import ExportSettings, ExportSource
 from wsi_maxmin.heatmap_store import HeatmapStore
 from wsi_maxmin.pipelines._intact import read_tiles, require_intact
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, TILES, remove, slide_result
+from wsi_maxmin.runinfo import size_px_of
 from wsi_maxmin.tilemaps import TileMaps
 
 
@@ -101,8 +102,7 @@ def write_exports(source: ExportSource, names: Sequence[str], existing: Existing
 
 def slide_size_px(folder: Path, facts: dict[str, Any]) -> tuple[int, int]:
     """Return the slide's size from a run.json of infer-slide or stitch."""
-    slide = facts.get("slide") or (facts.get("source") or {}).get("slide") or {}
-    if "size_px" not in slide:
+    size_px = size_px_of(facts)
+    if size_px is None:
         raise InputError("the result does not say how large its slide is", got=folder, remedy="run infer-slide again")
-    width, height = slide["size_px"]
-    return int(width), int(height)
+    return size_px

@@ -11,6 +11,7 @@ from wsi_maxmin.pipelines._intact import require_intact
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, MapSettings, clear, result_folders, write_heatmap
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, environment, peak_memory_bytes, read_json, write_json
+from wsi_maxmin.slides_csv import copy_slides
 from wsi_maxmin.tilemaps import TileMaps
 
 __all__ = ["MapSettings", "stitch_results"]
@@ -24,7 +25,7 @@ def stitch_results(
     existing: Existing = "refuse",
     progress: Progress | None = None,
 ) -> CohortResult:
-    """Write ``<out>/<slide_id>/heatmap.ome.zarr`` from the tile maps of every slide.
+    """Write ``<out>/<slide_id>/heatmap.ome.zarr`` from the tile maps of every slide, and ``slides.csv``.
 
     Parameters
     ----------
@@ -47,6 +48,7 @@ def stitch_results(
     values = {"command": "stitch", **asdict(settings)}
     with locked(out):
         claim(out, values, existing)
+        copy_slides(folders, out)
 
         def work(slide_id: str, folder: Path) -> Status:
             target, source = out / slide_id, _source(folder)

@@ -69,6 +69,10 @@ def test_a_heatmap_that_was_stitched_again_passes_with_and_without_its_slide(mad
     (check,) = check_results([tmp_path / "again"], slide=made.parent / "s.tif")
     assert {finding.what for finding in check.findings if finding.status == "not checked"} == {"coverage"}
     assert check.good
+    (check,) = check_results([tmp_path / "again"])  # slides.csv came with it
+    assert {f.what for f in check.findings if f.status == "not checked"} == {"coverage"}
+    assert check.good
+    (tmp_path / "again" / "slides.csv").unlink()
     (check,) = check_results([tmp_path / "again"])
     assert {f.what for f in check.findings if f.status == "not checked"} == {"coverage", "slide", "tissue"}
     assert check.good

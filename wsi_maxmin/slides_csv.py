@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from wsi_maxmin.errors import InputError
@@ -74,8 +74,33 @@ def write_slides(out: Path, run: RunSlides, is_done: Callable[[str], bool]) -> N
             "mpp": rows[slide_id]["mpp"] if slide_id in rows and is_done(slide_id) else given,
             "name": run.plain_name(slide_id),
         }
+    _write_rows(out, rows)
+
+
+def copy_slides(folders: Mapping[str, Path], out: Path) -> None:
+    """Write which file each slide is into another folder of results, as far as the folders that they come from say.
+
+    Parameters
+    ----------
+    folders : mapping of slide_id to Path
+        Of the slides; what each is lies beside it.
+    out : Path
+        Its rows of other slides stay.
+
+    Raises
+    ------
+    InputError
+        If one of the files is damaged.
+    """
+    known = {parent: read_slides(parent) for parent in {folder.parent for folder in folders.values()}}
+    found = {name: row for name, folder in folders.items() if (row := known[folder.parent].get(name))}
+    if found:
+        _write_rows(out, read_slides(out) | found)
+
+
+def _write_rows(out: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows[slide_id] for slide_id in sorted(rows))
     partial = out / f".{SLIDES}.partial"
