@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from wsi_maxmin.errors import InputError
@@ -45,18 +46,25 @@ def damage(maps: TileMaps, table: pd.DataFrame, *, masks: bool = True) -> str | 
         seen = maps.spec.has_masks and table["mask_mean"].iloc[chunk.start : chunk.stop].any()
         if seen and not maps.has_file("mask", chunk):
             return f"the soft masks of tiles {chunk.start} to {chunk.stop - 1} are gone"
-    if not masks:
-        logits = np.asarray(maps.logits[:])
-        columns = {f"logit_{name}": logits[:, index] for index, name in enumerate(maps.spec.class_names)}
-    else:
-        found = tile_table(maps)
-        columns = {name: found[name].to_numpy() for name in found if name == "mask_mean" or name.startswith("logit_")}
+    try:
+        columns = _columns(maps, masks=masks)
+    except Exception as error:  # a damaged chunk may make any library raise anything
+        return f"{type(error).__name__}: {error}"
     for name, values in columns.items():
         same = np.isclose(values, table[name].to_numpy(), rtol=0, atol=_AGREEMENT, equal_nan=True)
         if not same.all():
             index = int(np.argmin(same))
             return f"tile {index} has {name} {values[index]:.4g}, {TILES} says {table[name].iloc[index]:.4g}"
     return None
+
+
+def _columns(maps: TileMaps, *, masks: bool) -> dict[str, npt.NDArray[np.float32]]:
+    """Return those columns of the table that tile maps hold themselves."""
+    if masks:
+        made = tile_table(maps)
+        return {name: made[name].to_numpy() for name in made if name == "mask_mean" or name.startswith("logit_")}
+    logits = np.asarray(maps.logits[:])
+    return {f"logit_{name}": logits[:, index] for index, name in enumerate(maps.spec.class_names)}
 
 
 def read_tiles(path: Path) -> pd.DataFrame:

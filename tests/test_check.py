@@ -334,6 +334,11 @@ def lose_logits(maps):
     (maps.path / "logits" / "c" / "0" / "0").unlink()
 
 
+def cut_logits(maps):
+    chunk = maps.path / "logits" / "c" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:20])
+
+
 def flip_logits(maps):
     maps.logits[:] = np.asarray(maps.logits[:])[:, ::-1]
 
@@ -342,7 +347,7 @@ def blank_a_mask(maps):
     maps.mask[1] = 0
 
 
-@pytest.mark.parametrize("change", [lose_mask, lose_logits, flip_logits, blank_a_mask])
+@pytest.mark.parametrize("change", [lose_mask, lose_logits, cut_logits, flip_logits, blank_a_mask])
 @pytest.mark.parametrize("earlier_version", [False, True])
 def test_lost_and_changed_tile_maps_are_found_and_not_stitched(result, tmp_path, change, earlier_version):
     """Of a chunk that is not there zarr says that it is all zeros."""
