@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from wsi_maxmin.check import STITCH_AGAIN
 from wsi_maxmin.cohort import Existing
-from wsi_maxmin.errors import InputError, OutputExistsError
+from wsi_maxmin.errors import InputError, OutputExistsError, WsiMaxminError
 from wsi_maxmin.exports import every_file, plugins
 from wsi_maxmin.exports._source import ExportSettings, ExportSource
 from wsi_maxmin.heatmap_store import HeatmapStore
+from wsi_maxmin.pipelines._intact import read_tiles, require_intact
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, TILES, remove, slide_result
+from wsi_maxmin.runinfo import size_px_of
 from wsi_maxmin.tilemaps import TileMaps
 
 
@@ -37,8 +38,9 @@ def open_source(folder: Path, target: Path, settings: ExportSettings) -> ExportS
         store, tiles, positive = HeatmapStore.open(folder / HEATMAP, size_px), None, "tumor"
     else:
         maps = TileMaps(folder / TILEMAPS)
+        require_intact(folder, maps, masks=False)
         store = HeatmapStore.open(folder / HEATMAP, size_px, maps.grid.slide_mpp)
-        tiles, positive = _read_tiles(folder / TILES), maps.spec.positive_class
+        tiles, positive = read_tiles(folder / TILES), maps.spec.positive_class
     return ExportSource(
         slide_id=folder.name,
         store=store,
@@ -64,6 +66,8 @@ def write_exports(source: ExportSource, names: Sequence[str], existing: Existing
     ------
     OutputExistsError
         If files are there and are neither to be kept nor replaced; nothing is written then.
+    InputError
+        If a part of the heatmap cannot be read.
     """
     target = source.target
     if existing == "refuse" and (there := [name for name in every_file(names) if (target / name).exists()]):
@@ -79,7 +83,13 @@ def write_exports(source: ExportSource, names: Sequence[str], existing: Existing
             continue
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target, prefix=f".{name}-", suffix=".partial") as place:
-            plugins.load(name).write(source, Path(place))
+            try:
+                plugins.load(name).write(source, Path(place))
+            except Exception as error:  # a damaged chunk may make any library raise anything
+                damaged = None if isinstance(error, WsiMaxminError) else source.store.unreadable()
+                if damaged is None:
+                    raise
+                raise InputError("the heatmap is damaged", got=f"{damaged} ({error})", remedy=STITCH_AGAIN) from error
             for file in files:
                 remove(target / file)
             # The first one, by which a later run knows that all are there, comes last.
@@ -92,15 +102,7 @@ def write_exports(source: ExportSource, names: Sequence[str], existing: Existing
 
 def slide_size_px(folder: Path, facts: dict[str, Any]) -> tuple[int, int]:
     """Return the slide's size from a run.json of infer-slide or stitch."""
-    slide = facts.get("slide") or (facts.get("source") or {}).get("slide") or {}
-    if "size_px" not in slide:
+    size_px = size_px_of(facts)
+    if size_px is None:
         raise InputError("the result does not say how large its slide is", got=folder, remedy="run infer-slide again")
-    width, height = slide["size_px"]
-    return int(width), int(height)
-
-
-def _read_tiles(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError("no table of tiles", got=f"{path} ({error})", remedy="run infer-slide again") from None
+    return size_px

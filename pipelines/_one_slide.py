@@ -183,6 +183,7 @@ def _compute(run: Means, slide: Reader, maps: TileMaps, measured: Measurement) -
     watch, count = measured.watch, len(maps.grid)
     with run.progress.track(slide.info.slide_id, count, unit="tile", done=count - measured.tiles) as advance:
         if measured.tiles and run.share_out is not None:
+            measured.by_workers = True
             with watch.stage("workers"):
                 run.share_out(slide, maps, run.job, advance=advance, stopwatch=watch)
         elif measured.tiles:

@@ -153,6 +153,8 @@ def _warnings(grid: TileGrid, model: SlideConfig, settings: TileSettings) -> tup
             f"the model was made for {model.mpp:.4g} µm a pixel, and {option} runs it at {grid.mpp:.4g} µm: "
             "its map may be wrong"
         )
-    if settings.region is not None and not len(grid):
-        warnings.append("no tile with tissue touches --region")
+    if not len(grid) and settings.region is not None:
+        warnings.append("no tile with tissue touches --region: nothing was looked at")
+    elif not len(grid):
+        warnings.append("no tile with enough tissue: nothing was looked at")
     return tuple(warnings)

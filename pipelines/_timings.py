@@ -22,11 +22,14 @@ class Measurement:
         Its stages in turn add up to the time of the slide, but for moments between them.
     tiles : int
         Those that this run computed.
+    by_workers : bool
+        Whether other processes computed them, whose devices are not watched.
     """
 
     def __init__(self, device: torch.device, peak: Callable[[], int]) -> None:
         self.watch = Stopwatch()
         self.tiles = 0
+        self.by_workers = False
         self._device, self._peak = device, peak
         self._computing = DeviceTimes(0.0, 0.0)
 
@@ -41,12 +44,14 @@ class Measurement:
             self._computing = DeviceTimes(after.computing - before.computing, after.transfer - before.transfer)
 
     @property
-    def device_busy_share(self) -> float:
+    def device_busy_share(self) -> float | None:
         """Time in which the device computed, by the time of the slide from opening it to its picture.
 
         On a GPU that is between the first kernel of a batch and its last; on a CPU, while some tile was in the engine.
-        If slides share a device at once, what it does for others counts too: it is busy.
+        If slides share a device at once, what it does for others counts too: it is busy. None where workers computed.
         """
+        if self.by_workers:
+            return None
         return min(self._computing.computing / self.watch.elapsed, 1.0)
 
     @property
@@ -56,14 +61,15 @@ class Measurement:
 
     def facts(self) -> dict[str, Any]:
         """Return what ``run.json`` keeps."""
-        on_device = {"computing": self._computing.computing}
-        if self._device.type == "cuda":
+        busy = self.device_busy_share
+        on_device = {} if busy is None else {"computing": self._computing.computing}
+        if on_device and self._device.type == "cuda":
             on_device["transfer"] = self._computing.transfer
         return {
             "tiles_run": self.tiles,
             "elapsed_seconds": round(self.watch.elapsed, 3),
             "tiles_per_second": round(self.tiles_per_second, 3),
-            "device_busy_share": round(self.device_busy_share, 4),
+            "device_busy_share": None if busy is None else round(busy, 4),
             "timings": {
                 "in_turn": _rounded(self.watch.in_turn()),
                 "summed_over_threads": _rounded(self.watch.beside()),
@@ -87,15 +93,15 @@ def measuring(device: torch.device) -> Iterator[Measurement]:
 
 def describe(name: str, facts: Mapping[str, Any]) -> str:
     """Return three lines that say where the time of a slide went."""
-    timings, memory = facts["timings"], facts["peak_memory_bytes"]
-    transfer = timings["on_device"].get("transfer")
+    timings, memory, busy = facts["timings"], facts["peak_memory_bytes"], facts["device_busy_share"]
+    transfer = timings.get("on_device", {}).get("transfer")
     peaks = f"peak memory {memory['host'] / 2**30:.2f} GiB"
     if memory["device"] is not None:
         peaks += f", of the device {memory['device'] / 2**30:.2f} GiB"
     return "\n".join(
         (
             f"{name}: {facts['elapsed_seconds']:.1f} s; {facts['tiles_run']} tiles, {facts['tiles_per_second']:.1f}"
-            f" tiles/s, device busy {facts['device_busy_share']:.0%}; {peaks}",
+            f" tiles/s{'' if busy is None else f', device busy {busy:.0%}'}; {peaks}",
             f"  in turn: {_listed(timings['in_turn'])} s",
             f"  meanwhile, summed over threads: {_listed(timings['summed_over_threads'])} s"
             + ("" if transfer is None else f"; to and from the device {transfer:.1f} s"),
@@ -113,14 +119,15 @@ def totals(folders: Iterable[Path]) -> dict[str, Any]:
             for stage, seconds in stages.items():
                 within = summed.setdefault(kind, {})
                 within[stage] = within.get(stage, 0.0) + seconds
-    busy = sum(stages["computing"] for facts in kept if (stages := facts["timings"]["on_device"]))
+    watched = [stages["computing"] for facts in kept if (stages := facts["timings"]["on_device"])]
+    busy = round(min(sum(watched) / max(elapsed, 1e-9), 1.0), 4) if len(watched) == len(kept) else None
     tile_seconds = _seconds_of_tiles(summed.get("in_turn", {}))
     return {
         "slides": len(kept),
         "tiles_run": tiles,
         "elapsed_seconds": round(elapsed, 3),
         "tiles_per_second": round(tiles / max(tile_seconds, 1e-9), 3),
-        "device_busy_share": round(min(busy / max(elapsed, 1e-9), 1.0), 4),
+        "device_busy_share": busy,
         "timings": {kind: _rounded(stages) for kind, stages in summed.items()},
         "peak_memory_bytes": {
             where: max(

@@ -41,7 +41,7 @@ class SharedMaps(TileMaps):
 
     def missing(self, chunks: tuple[range, ...]) -> list[range]:
         """Return those of the chunks that are not done; a share whose worker died may be done in part."""
-        return [chunk for chunk in chunks if not self._done[chunk.start : chunk.stop].all()]
+        return [chunk for chunk in chunks if not self.is_done(chunk)]
 
     def write(self, chunk: range, mask: npt.NDArray[np.float16], logits: npt.NDArray[np.float32]) -> None:
         """Write the outputs of one whole chunk, unless the maps are others by now."""

@@ -1,13 +1,14 @@
 """Look whether finished results are whole, valid, and registered on their slides."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from upath import UPath
 
 from wsi_maxmin.check import Fault, Finding, NotCheckedError, find, store_findings
@@ -15,6 +16,7 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.heatmap_store import HeatmapStore
 from wsi_maxmin.pipelines._exports import slide_size_px
+from wsi_maxmin.pipelines._intact import AGAIN, damage
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, TILEMAPS, TILES, result_folders
 from wsi_maxmin.pipelines._tile_plan import identify
 from wsi_maxmin.progress import Progress, Quiet
@@ -28,7 +30,8 @@ __all__ = ["Finding", "SlideCheck", "check_results"]
 
 _LEAST_AGREEMENT = 0.98
 _OVERVIEW_PX = 1024
-_AGAIN = "run infer-slide on this slide with --overwrite"
+_RESUME = "run infer-slide on this slide with --resume"
+_STITCH_ON = "run stitch with --resume"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,22 +72,30 @@ def check_results(
     with progress.track("check", len(folders), unit="slide") as advance:
         checks = []
         for name, folder in folders.items():
-            checks.append(SlideCheck(slide_id=name, findings=tuple(_check(folder, slide))))
+            checks.append(SlideCheck(slide_id=name, findings=tuple(_findings(folder, slide))))
             advance()
     return checks
 
 
-def _check(folder: Path, slide: str | Path | None) -> list[Finding]:
+def _findings(folder: Path, slide: str | Path | None) -> list[Finding]:
+    """Check one slide; of a run that is not finished all that is wrong has one remedy, to finish it."""
     facts = read_json(folder / RUN_FILE) or {}
     stitched = facts.get("settings", {}).get("command") == "stitch"
+    found = _check(folder, facts, slide, stitched=stitched)
+    if facts.get("status") == "done":
+        return found
+    return [replace(each, remedy=_STITCH_ON if stitched else _RESUME) if each.remedy else each for each in found]
+
+
+def _check(folder: Path, facts: dict[str, Any], slide: str | Path | None, *, stitched: bool) -> list[Finding]:
     maps = None if stitched else _maps_or_none(folder)
     findings = [
         find("whole", "run", lambda: _finished(facts)),
         find("whole", "files", lambda: _files(folder, [HEATMAP] if stitched else [HEATMAP, TILEMAPS, TILES, OVERVIEW])),
     ]
     if not stitched:
-        findings.append(find("whole", "tile maps", lambda: _tile_maps(folder), _AGAIN))
-        findings.append(find("whole", "table of tiles", lambda: _table(folder), _AGAIN))
+        findings.append(find("whole", "tile maps", lambda: _tile_maps(folder), AGAIN))
+        findings.append(find("whole", "table of tiles", lambda: _table(folder), AGAIN))
     try:
         size_px = maps.grid.slide_size_px if maps else slide_size_px(folder, facts)
         store = HeatmapStore.open(folder / HEATMAP, size_px, maps.grid.slide_mpp if maps else None)
@@ -102,13 +113,19 @@ def _fail(why: str) -> str:
 
 def _finished(facts: dict[str, Any]) -> str:
     if facts.get("status") != "done":
-        raise Fault(f"status {facts.get('status')}, expected done", "infer-slide --resume finishes it")
+        raise Fault(f"status {facts.get('status')}, expected done")
     return "done"
 
 
 def _files(folder: Path, names: Sequence[str]) -> str:
     if missing := [name for name in names if not (folder / name).exists()]:
-        raise Fault(f"no {', '.join(missing)}", _AGAIN)
+        raise Fault(f"no {', '.join(missing)}", AGAIN)
+    if OVERVIEW in names:
+        try:
+            with Image.open(folder / OVERVIEW) as picture:
+                picture.load()
+        except (OSError, SyntaxError, ValueError) as error:  # whatever Pillow finds
+            raise Fault(f"{OVERVIEW} is no picture ({error})", AGAIN) from None
     return f"{len(names)} of {len(names)}"
 
 
@@ -122,21 +139,31 @@ def _maps_or_none(folder: Path) -> TileMaps | None:
 def _tile_maps(folder: Path) -> str:
     maps = TileMaps(folder / TILEMAPS)
     if not maps.complete:
-        raise Fault("tiles are not done", "infer-slide --resume runs them")
+        raise Fault("tiles are not done, or their files are gone", AGAIN)
     for chunk in maps.chunks():
         values = np.asarray(maps.mask[chunk.start : chunk.stop])
         if not ((values >= 0) & (values <= 1)).all():
-            raise Fault("a soft mask is not within 0 to 1", _AGAIN)
+            raise Fault("a soft mask is not within 0 to 1", AGAIN)
     if not np.isfinite(np.asarray(maps.logits[:])).all():
-        raise Fault("a class score is no number", _AGAIN)
+        raise Fault("a class score is no number", AGAIN)
+    table = _table_or_none(folder)
+    if table is not None and len(table) == len(maps.grid) and (why := damage(maps, table)):
+        raise Fault(why, AGAIN)
     return f"{len(maps.grid)} tiles"
+
+
+def _table_or_none(folder: Path) -> pd.DataFrame | None:
+    try:
+        return pd.read_parquet(folder / TILES)
+    except Exception:  # found by its own check
+        return None
 
 
 def _table(folder: Path) -> str:
     table, grid = pd.read_parquet(folder / TILES), TileMaps(folder / TILEMAPS).grid
     boxes = [(box.x, box.y, box.width, box.height) for box in grid.boxes()]
     if list(table[["x", "y", "width", "height"]].itertuples(index=False, name=None)) != boxes:
-        raise Fault("its tiles are not those of the tile maps", _AGAIN)
+        raise Fault("its tiles are not those of the tile maps", AGAIN)
     return f"{len(table)} rows"
 
 
@@ -164,18 +191,18 @@ def _on_slide(folder: Path, facts: dict[str, Any], store: HeatmapStore, given: s
         return checked
 
     return [
-        find("registered", "slide", on_slide(lambda slide: _same_slide(slide, before, store)), _AGAIN),
-        find("registered", "tissue", on_slide(lambda slide: _tissue(slide, before, store)), _AGAIN),
+        find("registered", "slide", on_slide(lambda slide: _same_slide(slide, before, store)), AGAIN),
+        find("registered", "tissue", on_slide(lambda slide: _tissue(slide, before, store)), AGAIN),
     ]
 
 
 def _same_slide(slide: Reader, before: dict[str, Any], store: HeatmapStore) -> str:
     now = identify(slide, None, hashed="file" not in before)
     if wrong := [name for name, value in now.items() if before.get(name) != value]:
-        raise Fault(f"{wrong[0]} {now[wrong[0]]}, the result is of {before.get(wrong[0])}", _AGAIN)
+        raise Fault(f"{wrong[0]} {now[wrong[0]]}, the result is of {before.get(wrong[0])}", AGAIN)
     mpp = slide.info.require_mpp()
     if abs(mpp / store.georef.slide_mpp - 1) > 1e-6:
-        raise Fault(f"{mpp:.6g} µm a pixel, the result is of {store.georef.slide_mpp:.6g}", _AGAIN)
+        raise Fault(f"{mpp:.6g} µm a pixel, the result is of {store.georef.slide_mpp:.6g}", AGAIN)
     return f"{store.georef.slide_size_px[0]} × {store.georef.slide_size_px[1]} px, {mpp:.4g} µm"
 
 
@@ -192,6 +219,6 @@ def _tissue(slide: Reader, before: dict[str, Any], store: HeatmapStore) -> str:
     agreement = 2 * both / max(int(marked.sum()) + int(tissue.sum()), 1) if (marked | tissue).any() else 1.0
     if agreement < _LEAST_AGREEMENT:
         raise Fault(
-            f"the tissue of slide and labels has a Dice of {agreement:.3f}, expected {_LEAST_AGREEMENT:g}", _AGAIN
+            f"the tissue of slide and labels has a Dice of {agreement:.3f}, expected {_LEAST_AGREEMENT:g}", AGAIN
         )
     return f"Dice of the slide's tissue and the labels' {agreement:.3f}"

@@ -7,9 +7,11 @@ from typing import Any
 
 from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.pipelines._intact import require_intact
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, MapSettings, clear, result_folders, write_heatmap
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, environment, peak_memory_bytes, read_json, write_json
+from wsi_maxmin.slides_csv import copy_slides
 from wsi_maxmin.tilemaps import TileMaps
 
 __all__ = ["MapSettings", "stitch_results"]
@@ -23,7 +25,7 @@ def stitch_results(
     existing: Existing = "refuse",
     progress: Progress | None = None,
 ) -> CohortResult:
-    """Write ``<out>/<slide_id>/heatmap.ome.zarr`` from the tile maps of every slide.
+    """Write ``<out>/<slide_id>/heatmap.ome.zarr`` from the tile maps of every slide, and ``slides.csv``.
 
     Parameters
     ----------
@@ -46,6 +48,7 @@ def stitch_results(
     values = {"command": "stitch", **asdict(settings)}
     with locked(out):
         claim(out, values, existing)
+        copy_slides(folders, out)
 
         def work(slide_id: str, folder: Path) -> Status:
             target, source = out / slide_id, _source(folder)
@@ -59,6 +62,7 @@ def stitch_results(
             write_json(target / RUN_FILE, {"status": "running", **kept})  # what is there is no longer whole
             watch = Stopwatch()
             maps = TileMaps(folder / TILEMAPS)
+            require_intact(folder, maps)
             progress.say(f"{slide_id}: {len(maps.grid)} tiles")
             georef = write_heatmap(maps, target, settings, watch)
             progress.say(f"{slide_id}: {target / HEATMAP}, {georef.mpp:.4g} µm a pixel, in {watch.elapsed:.1f} s")

@@ -12,7 +12,7 @@ import zarr
 from wsi_maxmin.annotations import find_annotation, read_annotation
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines._file_names import HEATMAP, TILEMAPS, TILES
-from wsi_maxmin.runinfo import RUN_FILE, read_json
+from wsi_maxmin.runinfo import RUN_FILE, read_json, size_px_of
 from wsi_maxmin.slide_ids import as_source
 from wsi_maxmin.slide_list import find_slides
 from wsi_maxmin.slides_csv import read_slides
@@ -85,15 +85,16 @@ def _shown(
         source = None
     found = None if annotations is None else find_annotation(annotations, name)
     threshold, size_px = _of_tile_maps(folder / TILEMAPS)
+    facts = read_json(folder / RUN_FILE) or {}
     return Shown(
         slide_id=slide_id,
         store=folder / HEATMAP,
         tiles=folder / TILES if (folder / TILES).is_file() else None,
         source=source,
-        size_px=size_px,
+        size_px=size_px or size_px_of(facts),
         threshold=threshold,
         annotation=None if found is None else read_annotation(found),
-        facts=read_json(folder / RUN_FILE) or {},
+        facts=facts,
     )
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from wsi_maxmin.cli import group
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines.check import check_results
+from wsi_maxmin.pipelines.export import export_results
 from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide
 from wsi_maxmin.pipelines.stitch import MapSettings, stitch_results
 from wsi_maxmin.tilemaps import TileMaps
@@ -68,6 +69,10 @@ def test_a_heatmap_that_was_stitched_again_passes_with_and_without_its_slide(mad
     (check,) = check_results([tmp_path / "again"], slide=made.parent / "s.tif")
     assert {finding.what for finding in check.findings if finding.status == "not checked"} == {"coverage"}
     assert check.good
+    (check,) = check_results([tmp_path / "again"])  # slides.csv came with it
+    assert {f.what for f in check.findings if f.status == "not checked"} == {"coverage"}
+    assert check.good
+    (tmp_path / "again" / "slides.csv").unlink()
     (check,) = check_results([tmp_path / "again"])
     assert {f.what for f in check.findings if f.status == "not checked"} == {"coverage", "slide", "tissue"}
     assert check.good
@@ -86,6 +91,34 @@ def test_what_is_not_whole_is_found(result):
     assert found["files"].why == "no overview.png"
     assert "--resume" in found["tile maps"].remedy
     assert all(finding.remedy for finding in found.values())
+
+
+def test_all_that_is_wrong_with_an_unfinished_run_has_one_remedy(result):
+    edit_json(result / "run.json", lambda facts: facts.update(status="running"))
+    (result / "tiles.parquet").unlink()
+    store(result)["0"][0, :5, :5] = 9
+    (result / "tilemaps.zarr" / "logits" / "c" / "0" / "0").unlink()
+    found = failed(result)
+    assert {"run", "files", "tile maps", "table of tiles", "pyramid", "coverage"} <= set(found)
+    assert {finding.remedy for finding in found.values()} == {"run infer-slide on this slide with --resume"}
+
+
+@pytest.mark.parametrize("keep", [0, 100])
+def test_a_picture_that_cannot_be_opened_is_found(result, keep):
+    overview = result / "overview.png"
+    overview.write_bytes(overview.read_bytes()[:keep])
+    assert "overview.png is no picture" in failed(result)["files"].why
+
+
+@pytest.mark.parametrize(("name", "part"), [("tiff", "0"), ("png", "0"), ("geojson", "labels/tumour/0")])
+def test_an_export_of_a_damaged_heatmap_names_it_and_a_remedy(result, tmp_path, name, part):
+    chunk = chunks(result, f"{part}/0/*/*" if part == "0" else f"{part}/*/*")[0]
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    (outcome,) = export_results([result], [name], out=tmp_path / "exported").outcomes
+    assert (outcome.status, outcome.bad_input) == ("failed", True)
+    assert outcome.why.startswith(f"the heatmap is damaged; got {result / 'heatmap.ome.zarr' / part} (")
+    assert "`wsi-maxmin stitch` makes the heatmap again" in outcome.why
+    assert not list((tmp_path / "exported" / "s").glob("[!.]*"))
 
 
 def test_missing_parts_are_found_one_by_one(result):
@@ -291,3 +324,42 @@ def test_one_slide_cannot_be_that_of_several_results(result):
     shutil.copytree(result, result.parent / "t")
     with pytest.raises(InputError, match="one slide for several results"):
         check_results([result.parent], slide="s.tif")
+
+
+def lose_mask(maps):
+    (maps.path / "mask" / "c" / "0" / "0" / "0" / "0").unlink()
+
+
+def lose_logits(maps):
+    (maps.path / "logits" / "c" / "0" / "0").unlink()
+
+
+def cut_logits(maps):
+    chunk = maps.path / "logits" / "c" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:20])
+
+
+def flip_logits(maps):
+    maps.logits[:] = np.asarray(maps.logits[:])[:, ::-1]
+
+
+def blank_a_mask(maps):
+    maps.mask[1] = 0
+
+
+@pytest.mark.parametrize("change", [lose_mask, lose_logits, cut_logits, flip_logits, blank_a_mask])
+@pytest.mark.parametrize("earlier_version", [False, True])
+def test_lost_and_changed_tile_maps_are_found_and_not_stitched(result, tmp_path, change, earlier_version):
+    """Of a chunk that is not there zarr says that it is all zeros."""
+    if earlier_version:
+        edit_json(result / "tilemaps.zarr" / "zarr.json", lambda v: v["attributes"].pop("every_chunk_stored"))
+    change(TileMaps(result / "tilemaps.zarr"))
+    found = failed(result)
+    assert set(found) == {"tile maps"}
+    assert found["tile maps"].remedy == "run infer-slide on this slide with --overwrite"
+    (outcome,) = stitch_results([result], tmp_path / "again").outcomes
+    assert outcome.status == "failed"
+    assert outcome.why.startswith("the tile maps are damaged; got ")
+    assert outcome.why.endswith("run infer-slide on this slide with --overwrite")
+    (outcome,) = export_results([result], ["csv"], out=tmp_path / "csv").outcomes
+    assert outcome.status == ("done" if change is blank_a_mask else "failed")

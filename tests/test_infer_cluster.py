@@ -339,6 +339,7 @@ def test_one_process_has_no_workers(tmp_path: Path, cohort: Cohort, settings: In
     ("options", "message"),
     [
         (["--workers", "2"], "--workers is for --scheduler"),
+        (["--dense-context", "1"], "--dense-context is for --mode dense"),
         (["--scheduler", "slurm"], "expected threads, processes or"),
     ],
 )

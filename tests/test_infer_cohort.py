@@ -286,7 +286,7 @@ def test_a_region_without_tissue_is_warned_of_and_gives_an_empty_map(
     listener = Listener()
     off = replace(settings, region=Box(x=5000, y=0, width=10, height=10))
     assert infer([make("one")], tmp_path / "out", off, progress=listener).exit_code == 0
-    assert "one: WARNING: no tile with tissue touches --region" in listener.said
+    assert "one: WARNING: no tile with tissue touches --region: nothing was looked at" in listener.said
     assert not channels(tmp_path / "out", "one").any()
 
 

@@ -8,6 +8,7 @@ import pytest
 import zarr
 from PIL import Image
 
+from tests.test_extract_options import Listener
 from wsi_maxmin.checkpoint import Checkpoint, save_checkpoint, state_of
 from wsi_maxmin.config import RunConfig
 from wsi_maxmin.errors import InputError, OutputExistsError
@@ -154,7 +155,9 @@ def test_one_bad_slide_does_not_stop_the_others(tmp_path, tissue_slide, settings
 
 def test_a_slide_without_tissue_gets_an_empty_map(tmp_path, settings, stained, write_pyramid):
     glass = write_pyramid(tmp_path / "glass.tif", [stained(300, 300)])
-    assert infer_slide([glass], tmp_path / "out", settings=settings).exit_code == 0
+    listener = Listener()
+    assert infer_slide([glass], tmp_path / "out", settings=settings, progress=listener).exit_code == 0
+    assert "glass: WARNING: no tile with enough tissue: nothing was looked at" in listener.said
     group = zarr.open_group(tmp_path / "out" / "glass" / "heatmap.ome.zarr", mode="r")
     assert not group["0"][:].any()
 

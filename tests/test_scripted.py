@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -259,6 +260,12 @@ def test_weights_alone_are_no_model(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(DESCRIPTION))
     with pytest.raises(InputError, match=r"no TorchScript model; .*weights alone \(torch\.save\) do not say"):
         load_slide_model(tmp_path / "x.pt").build()
+
+
+def test_reading_and_freezing_say_nothing_of_torch_s_plans(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.build().on(CPU)
 
 
 def test_another_file_or_description_has_another_fingerprint(tmp_path):

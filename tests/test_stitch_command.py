@@ -12,7 +12,10 @@ from wsi_maxmin.cli import group
 from wsi_maxmin.errors import InputError, OutputExistsError
 from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide
 from wsi_maxmin.pipelines.stitch import MapSettings, stitch_results
+from wsi_maxmin.pipelines.view import find_results
+from wsi_maxmin.slides_csv import read_slides
 from wsi_maxmin.tilemaps import TileMaps
+from wsi_maxmin.viewer._opened import Opened
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,6 +70,23 @@ def test_a_finished_stitch_is_refused_skipped_done_anew_or_replaced(run, tmp_pat
     facts = json.loads((source / "run.json").read_text())
     (source / "run.json").write_text(json.dumps(facts | {"slide": {"name": "another"}}))
     assert stitch_results([source], tmp_path / "out", existing="resume").outcomes[0].status == "done"
+
+
+def test_which_file_each_slide_is_and_how_large_goes_with_it(run, tmp_path):
+    """A map at 8 µm a pixel is larger than its slide, by part of a pixel."""
+    settings = MapSettings(heatmap_mpp=8)
+    stitch_results([run / "b"], tmp_path / "out", settings=settings)
+    assert read_slides(tmp_path / "out") == {"b": read_slides(run)["b"]}
+    stitch_results([run / "a"], tmp_path / "out", settings=settings, existing="resume")
+    assert read_slides(tmp_path / "out") == read_slides(run)
+    assert (tmp_path / "out" / "slides.csv").read_bytes() == (run / "slides.csv").read_bytes()
+    shown = find_results(tmp_path / "out" / "a")[0]
+    assert Opened(shown).size_px == (1000, 700) != Opened(shown).map.span_l0
+
+
+def test_results_apart_from_their_slides_csv_are_stitched_without(run, tmp_path):
+    stitch_results([shutil.copytree(run / "a", tmp_path / "a")], tmp_path / "out")
+    assert not (tmp_path / "out" / "slides.csv").exists()
 
 
 def test_unfinished_tile_maps_fail_alone(run, tmp_path):

@@ -132,3 +132,15 @@ def test_maps_take_their_name_when_they_are_whole(tmp_path, monkeypatch):
     assert len(TileMaps(path).grid) == 100
     assert len(TileMaps.create(path, make_grid(rows=9), SPEC).grid) == 90
     assert [found.name for found in tmp_path.iterdir()] == ["t.zarr"]
+
+
+@pytest.mark.parametrize("array", ["mask", "logits"])
+def test_a_chunk_whose_file_is_gone_is_not_done_and_one_of_zeros_has_a_file(tmp_path, array):
+    maps = TileMaps.create(tmp_path / "t.zarr", make_grid(), SPEC)
+    for chunk in maps.chunks():
+        maps.write(chunk, np.zeros((len(chunk), 1, 4, 4), "f2"), np.zeros((len(chunk), 2), "f4"))
+    assert maps.complete
+    first, _ = sorted(path for path in (maps.path / array / "c").rglob("*") if path.is_file())
+    first.unlink()
+    assert maps.todo() == [range(TILES_PER_CHUNK)]
+    assert [maps.is_done(chunk) for chunk in maps.chunks()] == [False, True]

@@ -131,6 +131,20 @@ def test_a_slide_is_described_in_three_lines():
     ]
 
 
+def test_what_workers_devices_did_is_not_known_and_not_said(tmp_path):
+    with measuring(CPU) as measured:
+        measured.tiles, measured.by_workers = 8, True
+    facts = measured.facts()
+    assert facts["device_busy_share"] is None
+    assert facts["timings"]["on_device"] == {}
+    assert "device busy" not in describe("a", facts)
+    for name, each in (("a", facts), ("b", facts_of(8, STAGES))):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "run.json", each)
+    assert totals([tmp_path / "a", tmp_path / "b"])["device_busy_share"] is None
+    assert totals([tmp_path / "b"])["device_busy_share"] is not None
+
+
 def test_totals_add_up_times_and_take_the_highest_peak(tmp_path):
     for name, tiles, peak in (("a", 8, 5), ("b", 12, 3)):
         (tmp_path / name).mkdir()

@@ -132,6 +132,7 @@ def test_the_annotation_comes_as_rings(answers):
         "/store/squares/heatmap.ome.zarr/..%5crun.json",
         "/store/squares/heatmap.ome.zarr//etc/passwd",
         "/store/squares/heatmap.ome.zarr/.zattrs%00",
+        f"/store/squares/heatmap.ome.zarr/{'a' * 400}",
         "/store/%2fetc/heatmap.ome.zarr/passwd",
     ],
 )

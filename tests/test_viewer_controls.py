@@ -61,6 +61,16 @@ def test_a_click_on_a_region_flies_there_and_keys_step_on(visit, url):
     assert page.get_by_role("radio", name="uncertainty").is_checked()
 
 
+def test_the_page_of_no_slide_says_so_and_leads_back(browser, url):
+    page = browser.new_page()
+    page.goto(f"{url}slide.html?id=nosuch")
+    until(page, "!document.querySelector('#warning').hidden")
+    assert page.locator("#warning").inner_text() == "There is no slide “nosuch” in this result."
+    page.locator("#gallery").click()
+    until(page, "document.body.textContent.includes('squares')")
+    page.close()
+
+
 def test_the_address_keeps_the_place(visit, url):
     page = visit(url)
     page.locator("#regions button").first.click()

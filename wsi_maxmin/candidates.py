@@ -78,7 +78,7 @@ class Candidates:
 
 
 def find_candidates(store: HeatmapStore, settings: CandidateSettings, tumour_from: float) -> Candidates:
-    """Return the candidates of a heatmap's ``tumour`` channel, the most probable first.
+    """Return the candidates of a heatmap's main channel, the most probable first.
 
     The coarsest level with at most `GRID_UM` µm a pixel is smoothed. Its highest pixel is a candidate; those within the
     radius are none; and so on with the highest of the others, down to the threshold. Of equal pixels the upper, then
@@ -94,7 +94,7 @@ def find_candidates(store: HeatmapStore, settings: CandidateSettings, tumour_fro
     level = level_for(store, GRID_UM)
     pixel_l0 = store.georef.downsample * 2**level
     pixel_um = pixel_l0 * store.georef.slide_mpp
-    values = read_plane(store, "tumour", level)
+    values = read_plane(store, store.main_channel, level)
     smooth = gaussian_filter(values, settings.smooth_um / pixel_um, mode="constant") if settings.smooth_um else values
     smooth = np.where(values > 0, smooth, 0)
     least = tumour_from / 2 if settings.threshold is None else settings.threshold

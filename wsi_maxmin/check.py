@@ -13,6 +13,7 @@ import zarr
 
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.grids import CHUNK_PX, Georef
+from wsi_maxmin.heatmap_store import main_channel
 from wsi_maxmin.sinks._ngff import ome_metadata
 from wsi_maxmin.sinks._pyramid import Reduce, halve_mean, halve_nearest
 from wsi_maxmin.sinks.omezarr import TISSUE, TUMOUR, least_byte, level_count
@@ -169,15 +170,16 @@ def check_labels(group: zarr.Group, threshold: float | None) -> str:
     values = [{entry["label-value"] for entry in described[name]} for name in ("colors", "properties")]
     if values != [{TISSUE, TUMOUR}] * 2:
         raise Fault(f"colours of {sorted(values[0])} and properties of {sorted(values[1])}, expected 1 and 2 in both")
-    tumour = _names(group).index("tumour")
+    names = _names(group)
+    main = main_channel(names)
     for top, band in _bands(labels["0"]):
         if wrong := sorted(set(np.unique(band).tolist()) - {0, TISSUE, TUMOUR}):
             raise Fault(f"label {wrong[0]}, expected 0, {TISSUE} or {TUMOUR}")
         if threshold is not None:
-            above = np.asarray(group["0"][tumour, top : top + len(band)]) >= least_byte(threshold)
+            above = np.asarray(group["0"][names.index(main), top : top + len(band)]) >= least_byte(threshold)
             if differ := int(((band == TUMOUR) != (above & (band > 0))).sum()):
-                raise Fault(f"{differ} pixels are not the tumour channel at its threshold {threshold:g}")
-    return "the tumour channel at its threshold" if threshold is not None else "values 0, 1 and 2"
+                raise Fault(f"{differ} pixels are not the {main} channel at its threshold {threshold:g}")
+    return f"the {main} channel at its threshold" if threshold is not None else "values 0, 1 and 2"
 
 
 def check_scale(group: zarr.Group, georef: Georef) -> str:

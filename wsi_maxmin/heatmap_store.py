@@ -1,5 +1,6 @@
 """Read the OME-Zarr heatmap of a slide: its channels, its labels, and where its pixels lie."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -7,8 +8,13 @@ from typing import Self
 import zarr
 
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.grids import Georef
+from wsi_maxmin.grids import CHUNK_PX, Georef
 from wsi_maxmin.sinks._ngff import ome_metadata
+
+
+def main_channel(channels: Sequence[str]) -> str:
+    """Return which of a heatmap's channels the threshold is for: ``tumour``, else the first."""
+    return "tumour" if "tumour" in channels else channels[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,6 +77,21 @@ class HeatmapStore:
     def labels(self, level: int = 0) -> zarr.Array:
         """Return ``labels/tumour`` at a level, (H, W) uint8, unread."""
         return self.group[f"labels/tumour/{level}"]
+
+    def unreadable(self) -> Path | None:
+        """Return the first array of which a part cannot be read; None where all can. All is read."""
+        for array in (read(level) for level in range(self.levels) for read in (self.level, self.labels)):
+            for top in range(0, array.shape[-2], CHUNK_PX):
+                try:
+                    array[..., top : top + CHUNK_PX, :]
+                except Exception:  # a damaged file may make any library raise anything
+                    return Path(self.path / array.path)
+        return None
+
+    @property
+    def main_channel(self) -> str:
+        """The channel that the threshold is for."""
+        return main_channel(self.channels)
 
     @property
     def valued(self) -> tuple[str, ...]:

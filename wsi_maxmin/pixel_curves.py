@@ -70,7 +70,7 @@ def count_pixels_by_value(store: HeatmapStore, truth: Truth | None, *, block_px:
     block_px : int
         Side of the blocks that are in memory, one at a time; the result does not depend on it.
     """
-    labels, level, channel = store.labels(), store.level(), store.channels.index("tumour")
+    labels, level, channel = store.labels(), store.level(), store.channels.index(store.main_channel)
     height, width = labels.shape
     pixel_l0 = store.georef.downsample
     counts, off_tissue = np.zeros((2, 256), dtype=np.int64), 0

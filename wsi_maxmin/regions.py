@@ -62,7 +62,7 @@ def find_regions(
     ----------
     store : HeatmapStore
     threshold : float, optional
-        Of the ``tumour`` channel, over tissue; by default ``labels/tumour``, which is that at the model's threshold.
+        Of the main channel, over tissue; by default ``labels/tumour``, which is that at the model's threshold.
     min_area_um2 : float
         Regions smaller than this are left out.
     block_px : int
@@ -108,7 +108,7 @@ def _pieces(store: HeatmapStore, threshold: float | None, side: int) -> Iterator
             if threshold is None:
                 mask = block == TUMOUR
             else:
-                tumour = np.asarray(level[store.channels.index("tumour"), *where])
+                tumour = np.asarray(level[store.channels.index(store.main_channel), *where])
                 mask = (block > 0) & (tumour >= least_byte(threshold))
             if mask.any():
                 values = [np.asarray(level[channel, *where]) for channel in channels]

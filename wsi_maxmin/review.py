@@ -88,11 +88,12 @@ def choose_regions(store: HeatmapStore, settings: ReviewSettings, threshold: flo
     taken: list[tuple[int, int]] = []
     reasons: tuple[Reason, ...] = ("tumour", "uncertainty")
     for reason in reasons:
-        if reason not in planes:
+        channel = store.main_channel if reason == "tumour" else reason
+        if channel not in planes:
             continue
-        means = uniform_filter(planes[reason], side, mode="constant")
+        means = uniform_filter(planes[channel], side, mode="constant")
         if reason == "tumour":
-            means[maximum_filter(planes[reason], side, mode="constant") < threshold] = 0
+            means[maximum_filter(planes[channel], side, mode="constant") < threshold] = 0
         else:
             means[uniform_filter(tissue.astype(np.float32), side, mode="constant") < LEAST_TISSUE] = 0
         # Of squares that hold the same small spot, the one in whose middle it lies.

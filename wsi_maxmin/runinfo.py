@@ -194,3 +194,12 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return described.stdout.strip()
+
+
+def size_px_of(facts: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return width and height of a slide's level 0 as its run.json says, of infer-slide or stitch, else None."""
+    slide = facts.get("slide") or (facts.get("source") or {}).get("slide") or {}
+    if "size_px" not in slide:
+        return None
+    width, height = slide["size_px"]
+    return int(width), int(height)

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from wsi_maxmin.grids import TileGrid
 
 TILES_PER_CHUNK = 64
 FORMAT = "wsi-maxmin-tilemaps/1"
+_EVERY_CHUNK = "every_chunk_stored"
+_STORE_ALL: Any = {"write_empty_chunks": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,8 @@ class TileMaps:
 
     Arrays: ``mask`` (N, 1, h, w) float16 in [0, 1], of a classifier without masks (N, 0, h, w); ``logits`` (N, K)
     float32, ``done`` (N,) bool. A chunk holds `TILES_PER_CHUNK` tiles whatever the batch size, and is written by one
-    writer, ``done`` last: what is not done was not wholly written. ``keep`` (N, 2) int32 are the grid's cells;
+    writer, ``done`` last: what is not done was not wholly written, and of what is done the files are there, be they all
+    zeros; maps of earlier versions left those out. ``keep`` (N, 2) int32 are the grid's cells;
     ``tissue`` (H, W) bool is the slide's mask, so that stitching needs neither slide nor model.
 
     Parameters
@@ -74,11 +77,12 @@ class TileMaps:
         if group.attrs.get("format") != FORMAT:
             raise InputError("not the tile maps of wsi-maxmin", got=path, expected=FORMAT)
         self.path = path
-        self.mask: zarr.Array = group["mask"]
-        self.logits: zarr.Array = group["logits"]
+        self.mask: zarr.Array = group["mask"].with_config(_STORE_ALL)
+        self.logits: zarr.Array = group["logits"].with_config(_STORE_ALL)
         self._done: zarr.Array = group["done"]
         attributes: dict[str, Any] = dict(group.attrs)
         self.grid = TileGrid.from_json({**attributes["grid"], "keep": group["keep"][:]})
+        self._every_chunk = bool(attributes.get(_EVERY_CHUNK))
         spec = attributes["spec"]
         self.spec = MapSpec(**{**spec, "class_names": tuple(spec["class_names"])})
 
@@ -102,6 +106,7 @@ class TileMaps:
         group.attrs.update(
             {
                 "format": FORMAT,
+                _EVERY_CHUNK: True,
                 "grid": grid_json,
                 "spec": {**asdict(spec), "class_names": list(spec.class_names)},
             }
@@ -145,7 +150,23 @@ class TileMaps:
     def todo(self) -> list[range]:
         """Return the chunks that are not done."""
         done = self._done[:]
-        return [chunk for chunk in self.chunks() if not done[chunk.start : chunk.stop].all()]
+        return [chunk for chunk in self.chunks() if not done[chunk.start : chunk.stop].all() or self._is_lost(chunk)]
+
+    def is_done(self, chunk: range) -> bool:
+        """Whether a chunk was wholly written, and is still there."""
+        return bool(self._done[chunk.start : chunk.stop].all()) and not self._is_lost(chunk)
+
+    def has_file(self, name: Literal["mask", "logits"], chunk: range) -> bool:
+        """Whether a chunk of an array is on the disk; what is not reads as 0."""
+        array = self.mask if name == "mask" else self.logits
+        key = array.metadata.encode_chunk_key((chunk.start // TILES_PER_CHUNK, *(0 for _ in array.shape[1:])))
+        return Path(self.path / name / key).is_file()
+
+    def _is_lost(self, chunk: range) -> bool:
+        if not self._every_chunk:
+            return False
+        masks_lost = self.spec.has_masks and not self.has_file("mask", chunk)
+        return masks_lost or (bool(self.spec.class_names) and not self.has_file("logits", chunk))
 
     @property
     def complete(self) -> bool:

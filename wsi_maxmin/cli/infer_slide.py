@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from wsi_maxmin.cli._options import (
     EXISTING_PATH,
@@ -162,6 +163,9 @@ def command(
         raise click.UsageError("--level and --mpp exclude each other; give one")
     if workers is not None and scheduler == "threads":
         raise click.UsageError("--workers is for --scheduler processes or the address of a scheduler")
+    asked = click.get_current_context().get_parameter_source("dense_context")
+    if options["mode"] != "dense" and asked is not ParameterSource.DEFAULT:
+        raise click.UsageError("--dense-context is for --mode dense")
     given: dict[str, Any] = {
         "settings": InferSettings(**options),
         "tissue_masks": tissue_masks,

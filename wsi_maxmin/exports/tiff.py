@@ -1,4 +1,4 @@
-"""Plain pyramidal TIFF of the tumour channel, a page a level, for OpenSlide, ASAP and what is built on them."""
+"""Plain pyramidal TIFF of the channel of tumour, a page a level, for OpenSlide, ASAP and what is built on them."""
 
 from pathlib import Path
 
@@ -8,13 +8,12 @@ from wsi_maxmin.exports._source import ExportSource
 from wsi_maxmin.exports._tiff_pages import page_options, tiles
 
 FILES = ("tumour.tif",)
-_CHANNEL = "tumour"
 
 
 def write(source: ExportSource, folder: Path) -> None:
     """Write ``tumour.tif``: the stored bytes; such readers see no levels in SubIFDs, and one channel only."""
     store = source.store
-    channel = store.channels.index(_CHANNEL)
+    channel = store.channels.index(store.main_channel)
     with tifffile.TiffWriter(folder / FILES[0], bigtiff=True) as file:
         for level in range(store.levels):
             array = store.level(level)

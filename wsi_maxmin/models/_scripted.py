@@ -1,6 +1,8 @@
 """A classifier of somebody else's, as TorchScript: class scores of whole tiles, no mask."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -73,7 +75,8 @@ def load_scripted(
         If the file is no TorchScript, or what it gives of a tile is not what its description says.
     """
     try:
-        graph = torch.jit.load(path, map_location="cpu").eval()
+        with _without_advice():
+            graph = torch.jit.load(path, map_location="cpu").eval()
     except (RuntimeError, ValueError, OSError) as error:
         raise InputError(
             "no TorchScript model",
@@ -119,12 +122,21 @@ def _check(path: Path, found: object, num_classes: int, *, probabilities: bool) 
         )
 
 
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silence torch's advice to leave TorchScript, in which the model is given."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated")
+        yield
+
+
 @torch.inference_mode()
 def _frozen(graph: nn.Module, device: torch.device) -> nn.Module:
     """Return the graph with normalisation folded into convolutions, or as it is where that fails or changes scores."""
     example = torch.rand(1, 3, 64, 64, device=device)
     try:
-        frozen: nn.Module = torch.jit.freeze(graph)
+        with _without_advice():
+            frozen: nn.Module = torch.jit.freeze(graph)
         same = torch.allclose(frozen(example), graph(example), rtol=0, atol=_FROZEN_EQUALS)
     except RuntimeError:
         return graph  # frozen before, or for one size of tile alone

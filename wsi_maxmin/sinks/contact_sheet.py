@@ -125,7 +125,9 @@ def _map_of(
         slice(max(start // pixel_l0 - 1, 0), min(-(-stop // pixel_l0) + 1, side))
         for start, stop, side in ((box.y, box.bottom, height), (box.x, box.right, width))
     )
-    values: npt.NDArray[np.float32] = np.divide(plane[store.channels.index("tumour"), rows, columns], 255, dtype="f4")
+    values: npt.NDArray[np.float32] = np.divide(
+        plane[store.channels.index(store.main_channel), rows, columns], 255, dtype="f4"
+    )
     values[np.asarray(store.labels(level)[rows, columns]) == 0] = 0
     y, x = ((np.arange(part.start, part.stop) + 0.5) * pixel_l0 for part in (rows, columns))
     return values, x, y

@@ -162,7 +162,10 @@ def _json(values: Any) -> Answer:
 
 def _inside(store: Path, parts: Sequence[str]) -> Path:
     """Return a file of a store; a link that leads out of it is not there."""
-    path = store.joinpath(*parts).resolve()
-    if not path.is_relative_to(store.resolve()) or not path.is_file():
-        raise KeyError(parts)
-    return path
+    try:
+        path = store.joinpath(*parts).resolve()
+        if path.is_relative_to(store.resolve()) and path.is_file():
+            return path
+    except OSError:  # a name that is too long for any file
+        pass
+    raise KeyError(parts)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import zarr
 
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.heatmap_store import main_channel
 from wsi_maxmin.sinks._ngff import ome_metadata
 
 TILE_PX = 512
@@ -80,6 +81,11 @@ class StoredMap:
         if not isinstance(array, zarr.Array) or array.ndim != 3 or array.dtype != np.uint8:
             raise ValueError(f"{path} is not (c, y, x) uint8")
         return array
+
+    @property
+    def main_channel(self) -> str:
+        """The channel that the model's threshold is for."""
+        return main_channel(self.channels)
 
     @property
     def span_l0(self) -> tuple[int, int]:

@@ -14,11 +14,11 @@ from wsi_maxmin.errors import InputError, MissingExtraError
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.viewer._opened import Opened
 from wsi_maxmin.viewer._regions import cut_of
-from wsi_maxmin.viewer._shown import CHANNEL, Shown
+from wsi_maxmin.viewer._shown import Shown
 from wsi_maxmin.viewer._slide_tiles import SlideTiles
 
 _OPACITY = 0.6
-_COLORMAPS = {CHANNEL: "viridis", "probability": "magma", "uncertainty": "cividis"}
+_COLORMAPS = {"tumour": "viridis", "probability": "magma", "uncertainty": "cividis"}
 _UNITS = ("micrometer", "micrometer")
 
 Read = Callable[[slice, slice], npt.NDArray[np.uint8]]
@@ -110,16 +110,17 @@ def add_layers(viewer: Any, opened: Opened) -> None:
         "units": _UNITS,
         "multiscale": True,
     }
+    main = opened.map.main_channel
     for channel in reversed(opened.map.channels):
         viewer.add_image(
             [_map_level(opened, channel, level) for level in range(len(opened.map.levels))],
             name=channel,
-            colormap=_colormap(channel, cut_of(opened.threshold(channel)) if channel == CHANNEL else 1),
+            colormap=_colormap(channel, cut_of(opened.threshold(channel)) if channel == main else 1),
             contrast_limits=(0, 255),
             interpolation2d="nearest",
             blending="translucent",
             opacity=_OPACITY,
-            visible=channel == CHANNEL,
+            visible=channel == main,
             **placed,
         )
     if opened.map.labels:
@@ -141,8 +142,7 @@ def add_layers(viewer: Any, opened: Opened) -> None:
             name="annotation",
         )
     viewer.canvas.overlays.scale_bar.visible = True
-    if CHANNEL in opened.map.channels:
-        viewer.layers.selection.active = viewer.layers[CHANNEL]
+    viewer.layers.selection.active = viewer.layers[main]
 
 
 def _slide_level(pixels: SlideTiles, level: int) -> Lazy:

@@ -13,7 +13,7 @@ from wsi_maxmin.readers import open_slide
 from wsi_maxmin.viewer._heatmap import TILE_PX as MAP_TILE_PX
 from wsi_maxmin.viewer._heatmap import StoredMap
 from wsi_maxmin.viewer._regions import Regions
-from wsi_maxmin.viewer._shown import CHANNEL, Shown, run_facts
+from wsi_maxmin.viewer._shown import Shown, run_facts
 from wsi_maxmin.viewer._slide_tiles import TILE_PX, SlideTiles
 
 _BOX = ("x", "y", "width", "height")
@@ -57,7 +57,7 @@ class Opened:
 
     def threshold(self, channel: str) -> float:
         """Return where a channel is cut at first: the model's threshold, or one that keeps the highest 5 %."""
-        if channel == CHANNEL:
+        if channel == self.map.main_channel:
             return _DEFAULT_THRESHOLD if self.shown.threshold is None else self.shown.threshold
         return self.regions.high_threshold(channel)
 
@@ -73,6 +73,7 @@ class Opened:
             "map": {
                 "tile": MAP_TILE_PX,
                 "channels": self.map.channels,
+                "main": self.map.main_channel,
                 "levels": [
                     {"size": level.size_px, "origin": level.origin_l0, "step": level.step_l0}
                     for level in self.map.levels
@@ -111,7 +112,7 @@ class Opened:
 
     def summary(self) -> Mapping[str, Any]:
         """Return what the gallery says of the slide."""
-        channel = CHANNEL if CHANNEL in self.map.channels else self.map.channels[0]
+        channel = self.map.main_channel
         threshold = self.threshold(channel)
         return {
             "channel": channel,

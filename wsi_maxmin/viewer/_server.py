@@ -32,6 +32,7 @@ _SECURITY = {
     "Referrer-Policy": "no-referrer",
 }
 _IDLE_SECONDS = 60
+_LONGEST_NUMBER = 18
 
 
 class Server(ThreadingHTTPServer):
@@ -211,6 +212,8 @@ def _span(header: str | None, size: int) -> tuple[int, int] | None:
     first, dash, last = text.strip().partition("-")
     if unit.strip() != "bytes" or not dash or not (first + last).isdecimal():
         return None  # several ranges, and what is none: the whole file answers both
+    if max(len(first), len(last)) > _LONGEST_NUMBER or (first and last and int(last) < int(first)):
+        return None
     if not first:
         return max(size - int(last), 0), size
     return int(first), min(int(last) + 1, size) if last else size

@@ -9,8 +9,6 @@ from upath import UPath
 
 from wsi_maxmin.annotations import Annotation
 
-CHANNEL, UNCERTAINTY = "tumour", "uncertainty"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shown:

@@ -9,7 +9,10 @@ async function ask(path, read) {
   waiting += 1;
   try {
     const answer = await fetch(path);
-    if (!answer.ok) throw new Error(`${answer.status}: ${(await answer.text()).trim()}`);
+    if (!answer.ok) {
+      const error = new Error(`${answer.status}: ${(await answer.text()).trim()}`);
+      throw Object.assign(error, { status: answer.status });
+    }
     return await read(answer);
   } finally {
     waiting -= 1;

@@ -60,7 +60,7 @@ export function addControls(about, state) {
 function addReset(about, state, watched) {
   const button = document.querySelector("#threshold-reset");
   const show = () => {
-    const own = state.get("channel") === "tumour" ? about.threshold : null;
+    const own = state.get("channel") === about.map.main ? about.threshold : null;
     button.hidden = own === null || own === undefined;
     button.disabled = state.threshold === own;
     if (!button.hidden) button.textContent = `Model’s: ${own.toFixed(2)}`;

@@ -34,9 +34,9 @@ export class Regions {
   }
 
   #channelOf(list) {
-    const { channels } = this.about.map;
+    const { channels, main } = this.about.map;
     if (list === "uncertain") return channels.includes("uncertainty") ? "uncertainty" : null;
-    return channels.includes("tumour") ? "tumour" : channels[0];
+    return main;
   }
 
   async load() {

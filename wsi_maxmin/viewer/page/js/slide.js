@@ -29,10 +29,10 @@ function warn(text) {
 }
 
 function startState(about) {
-  const { channels } = about.map;
-  const known = about.threshold === null ? {} : { tumour: about.threshold };
+  const { main } = about.map;
+  const known = about.threshold === null ? {} : { [main]: about.threshold };
   return new State({
-    channel: channels.includes("tumour") ? "tumour" : channels[0],
+    channel: main,
     opacity: 0.6,
     colormap: "viridis",
     fill: about.slide ? "above" : "all",
@@ -133,11 +133,22 @@ function keysOf({ state, camera, viewer, regions, about, save, help }) {
   };
 }
 
+/** Say why there is nothing to see, and show the way back. */
+function refuse(id, error) {
+  $("#gallery").hidden = false;
+  warn(error.status === 404 ? `There is no slide “${id}” in this result.` : `${id} cannot be shown: ${error.message}`);
+}
+
 async function start() {
   const id = new URLSearchParams(location.search).get("id") ?? "";
   document.title = `${id} – wsi-maxmin`;
   $("#name").textContent = id;
-  const about = await api.describe(id);
+  let about;
+  try {
+    about = await api.describe(id);
+  } catch (error) {
+    return refuse(id, error);
+  }
   $("aside").hidden = false;
   const state = startState(about);
   const viewer = openViewer($("#slide"), about);
