@@ -12,7 +12,7 @@ from wsi_maxmin.grids import TileGrid
 
 CORE_CELLS = 24
 CONTEXT_CELLS = 2
-"""Cells of a region's side, and around it that are computed and thrown away: with one, ridges show where regions meet."""
+"""Cells of a region's side, and around it that are computed and thrown away: with one, ridges show between regions."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
