@@ -3,6 +3,8 @@
 import gc
 import importlib.util
 import shutil
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -327,3 +329,21 @@ def test_on_a_gpu_the_maps_are_the_cpu_s(checkpoint, tiles, precision):
     engine = open_engine(checkpoint, "torch", device=device, precision=precision, downsample=8)
     pending = [engine.submit(tiles[:3]), engine.submit(tiles[3:])]
     assert disagreement(join([wait() for wait in pending]), reference, 1) < AGREEMENT
+
+
+def test_python_may_end_while_a_stream_hands_its_last_outputs_over(tiny_model):
+    pytest.importorskip("openvino")
+    program = """
+import sys, numpy, torch
+from pathlib import Path
+from wsi_maxmin.checkpoint import load_checkpoint
+from wsi_maxmin.engines._choice import open_engine
+model = load_checkpoint(Path(sys.argv[1]))
+engine = open_engine(model, "openvino", device=torch.device("cpu"), precision="fp32", downsample=8)
+engine.run([numpy.zeros((64, 64, 3), numpy.uint8)] * 8)
+"""
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tiny_model)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")

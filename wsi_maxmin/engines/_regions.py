@@ -13,7 +13,7 @@ from torch import nn
 
 from wsi_maxmin.engines._base import Meter, Pixels
 from wsi_maxmin.engines._graphs import exported_module
-from wsi_maxmin.engines.openvino import compile_graph
+from wsi_maxmin.engines.openvino import compile_graph, finish_with
 from wsi_maxmin.engines.torch import FORMATS
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.models._dense import ForegroundMethod, ForegroundPass, ImagePass, dense_method
@@ -170,6 +170,8 @@ class OpenVinoRegions(RegionEngine):
             )
             for index in range(self.passes)
         ]
+        for queue in self._queues:
+            finish_with(self, queue)
 
     def submit(self, images: Sequence[Pixels], masks: Sequence[Float] | None = None) -> PendingMaps:
         """Give each region to the next stream that is free."""

@@ -1,6 +1,7 @@
 """OpenVINO, on Intel and other CPUs: the model's graph, exported once and kept."""
 
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class OpenVinoEngine(Engine):
         names = tuple(next(iter(port.get_names())) for port in takes_pixels.outputs)
         # Not a method of this object: the two would hold each other, and the model's memory, for ever.
         self._queue = compile_graph(takes_pixels, precision, _Keeper(names, side_px, downsample, self.meter))
+        finish_with(self, self._queue)
         self.depth = 2
 
     def submit(self, images: Sequence[Pixels]) -> Pending:
@@ -95,6 +97,14 @@ def compile_graph(model: Any, precision: str, keep: Callable[[Any, Any], None]) 
     queue = ov.AsyncInferQueue(ov.Core().compile_model(model, "CPU", settings), 2 * threads)
     queue.set_callback(keep)
     return queue
+
+
+def finish_with(owner: object, queue: Any) -> None:
+    """Let a queue's threads come to their end before its owner goes, or Python ends: they would abort the process.
+
+    A thread that has handed its outputs over is still a moment in Python.
+    """
+    weakref.finalize(owner, queue.wait_all)
 
 
 def _takes_pixels(ov: Any, model: Any) -> Any:
