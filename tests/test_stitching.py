@@ -217,11 +217,12 @@ def test_resampling_at_equal_steps_is_the_identity_and_at_twice_the_mean_of_two(
 
 # Prints the peak of its own resident memory in GiB.
 LARGE = """
-import json, resource, sys
+import json, sys
 import numpy as np
 from pathlib import Path
 from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import Georef, TileGrid
+from wsi_maxmin.runinfo import peak_memory_bytes
 from wsi_maxmin.sinks import omezarr
 from wsi_maxmin.stitching import stitch
 from wsi_maxmin.tilemaps import MapSpec, TileMaps
@@ -244,12 +245,12 @@ noise = np.random.default_rng(0).random((64, 1, 64, 64)).astype("f2")
 for chunk in maps.chunks():
     maps.write(chunk, noise[: len(chunk)], np.zeros((len(chunk), 2), "f4"))
 omezarr.write(stitch(maps), folder / "heatmap.ome.zarr", threshold=0.5, tissue=maps.tissue())
-print(json.dumps({"tiles": len(grid), "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
+print(json.dumps({"tiles": len(grid), "gib": peak_memory_bytes() / 2**30}))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a peak counts what the process was forked from")
 def test_a_canvas_of_200_000_squared_is_stitched_and_written_in_bounded_memory(tmp_path):
     """A twentieth of it is tissue, 7,600 tiles."""
     arguments = [sys.executable, "-c", LARGE, str(tmp_path), "200000", "0.05", "0"]
