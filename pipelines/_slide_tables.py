@@ -14,7 +14,7 @@ from wsi_maxmin.froc import RATES, Lesion
 from wsi_maxmin.pixel_curves import add_counts
 from wsi_maxmin.runinfo import environment, write_json
 from wsi_maxmin.sinks import curves_picture
-from wsi_maxmin.sinks.omezarr import least_byte
+from wsi_maxmin.sinks._ngff import least_byte
 
 SCORES = "scores.json"
 

@@ -18,7 +18,7 @@ from wsi_maxmin.pipelines._slide_tables import SlideTables, write_scores
 from wsi_maxmin.pixel_curves import count_pixels_by_value
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.reference import SlidesTruth, read_reference
-from wsi_maxmin.sinks.omezarr import least_byte
+from wsi_maxmin.sinks._ngff import least_byte
 from wsi_maxmin.slides_csv import read_slides
 
 __all__ = ["CandidateSettings", "EvaluateSlidesSettings", "SlidesScores", "SlidesTruth", "evaluate_slides"]

@@ -9,10 +9,11 @@ from skimage import measure
 
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.sinks import omezarr
+from wsi_maxmin.sinks._ngff import least_byte
 from wsi_maxmin.stitching import Heatmap
 from wsi_maxmin.viewer import _regions
 from wsi_maxmin.viewer._heatmap import StoredMap
-from wsi_maxmin.viewer._regions import Regions, cut_of
+from wsi_maxmin.viewer._regions import Regions
 
 GEOREF = Georef(slide_size_px=(2400, 1600), slide_mpp=0.25, downsample=8)
 
@@ -56,7 +57,7 @@ def test_regions_are_the_connected_pieces_that_scikit_image_finds(regions_of, se
     values = np.kron(rng.random((10, 15)), np.ones((20, 20))).astype(np.float32)
     pixels = omezarr.to_uint8(values)
     found = regions_of(values).find("tumour", threshold)
-    expected = measure.regionprops(measure.label(pixels >= cut_of(threshold), connectivity=2), pixels)
+    expected = measure.regionprops(measure.label(pixels >= least_byte(threshold), connectivity=2), pixels)
     assert sorted((r.highest, r.area_um2) for r in found) == sorted(
         (p.intensity_max / 255, p.area * 4.0) for p in expected
     )

@@ -14,9 +14,9 @@ import zarr
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.grids import CHUNK_PX, Georef
 from wsi_maxmin.heatmap_store import main_channel
-from wsi_maxmin.sinks._ngff import ome_metadata
+from wsi_maxmin.sinks._ngff import least_byte, ome_metadata
 from wsi_maxmin.sinks._pyramid import Reduce, halve_mean, halve_nearest
-from wsi_maxmin.sinks.omezarr import TISSUE, TUMOUR, least_byte, level_count
+from wsi_maxmin.sinks.omezarr import TISSUE, TUMOUR, level_count
 
 STITCH_AGAIN = "`wsi-maxmin stitch` makes the heatmap again from the tile maps"
 _BAND_PX = 2 * CHUNK_PX

@@ -13,7 +13,8 @@ from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
 from wsi_maxmin.heatmap_store import HeatmapStore
-from wsi_maxmin.sinks.omezarr import TUMOUR, least_byte
+from wsi_maxmin.sinks._ngff import least_byte
+from wsi_maxmin.sinks.omezarr import TUMOUR
 
 AREA_TOLERANCE = 0.02
 BLOCK_PX = 2048

@@ -3,6 +3,7 @@
 The compressor is named because zarr-python's own default, zstd, is unknown to the Java readers.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,6 +23,11 @@ def check_version(version: str) -> None:
     """Raise InputError if this version of OME-Zarr is not written here."""
     if version not in VERSIONS:
         raise InputError("no such version of OME-Zarr", got=version, expected=" or ".join(VERSIONS))
+
+
+def least_byte(threshold: float) -> int:
+    """Return the lowest stored value of ``tumour`` that reaches a threshold; 0 never does."""
+    return max(math.ceil(255 * threshold), 1)
 
 
 def open_new(path: Path, version: Ngff) -> zarr.Group:

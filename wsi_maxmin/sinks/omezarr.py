@@ -24,6 +24,7 @@ from wsi_maxmin.sinks._ngff import (
     check_version,
     describe_image,
     describe_labels,
+    least_byte,
     list_labels,
     open_new,
 )
@@ -126,11 +127,6 @@ def _write_image(group: zarr.Group, heatmap: Heatmap, name: str, stopwatch: Stop
             "channels": [_channel(channel, active=not place) for place, channel in enumerate(heatmap.channels)],
         },
     )
-
-
-def least_byte(threshold: float) -> int:
-    """Return the lowest stored value of ``tumour`` that reaches a threshold; 0 never does."""
-    return max(math.ceil(255 * threshold), 1)
 
 
 def _write_labels(

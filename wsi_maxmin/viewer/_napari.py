@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from wsi_maxmin.errors import InputError, MissingExtraError
 from wsi_maxmin.geometry import Box
+from wsi_maxmin.sinks._ngff import least_byte
 from wsi_maxmin.viewer._opened import Opened
-from wsi_maxmin.viewer._regions import cut_of
 from wsi_maxmin.viewer._shown import Shown
 from wsi_maxmin.viewer._slide_tiles import SlideTiles
 
@@ -115,7 +115,7 @@ def add_layers(viewer: Any, opened: Opened) -> None:
         viewer.add_image(
             [_map_level(opened, channel, level) for level in range(len(opened.map.levels))],
             name=channel,
-            colormap=_colormap(channel, cut_of(opened.threshold(channel)) if channel == main else 1),
+            colormap=_colormap(channel, least_byte(opened.threshold(channel)) if channel == main else 1),
             contrast_limits=(0, 255),
             interpolation2d="nearest",
             blending="translucent",

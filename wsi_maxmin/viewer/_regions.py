@@ -1,6 +1,5 @@
 """The most conspicuous regions of a heatmap, for a list to step through."""
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from wsi_maxmin.sinks._ngff import least_byte
 from wsi_maxmin.viewer._heatmap import MapLevel, Seen, StoredMap, Values
 
 # 8 µm a pixel on a slide of 100,000² px at 0.25 µm: less than a cell.
@@ -59,11 +59,6 @@ class Summary:
     seen_um2: float
 
 
-def cut_of(threshold: float) -> int:
-    """Return the lowest uint8 value that a threshold keeps; 0 never counts."""
-    return max(math.ceil(255 * threshold), 1)
-
-
 class Regions:
     """Regions of one heatmap; what was read and found last is kept.
 
@@ -94,7 +89,7 @@ class Regions:
         area = self.pixel_um**2
         return Summary(
             highest=float(values[seen].max(initial=0)) / 255,
-            above_um2=float((values >= cut_of(threshold))[seen].sum()) * area,
+            above_um2=float((values >= least_byte(threshold))[seen].sum()) * area,
             seen_um2=float(seen.sum()) * area,
         )
 
@@ -104,7 +99,7 @@ class Regions:
     def _find(self, channel: str, threshold: float) -> tuple[Region, ...]:
         """Return the connected pieces at or above a threshold, by their highest value, then by area; at most 100."""
         values, seen = self._whole(channel)
-        pieces, count = ndimage.label((values >= cut_of(threshold)) & seen, structure=np.ones((3, 3)))
+        pieces, count = ndimage.label((values >= least_byte(threshold)) & seen, structure=np.ones((3, 3)))
         if not count:
             return ()
         index = np.arange(1, count + 1)
