@@ -149,6 +149,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def finished_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_model: Path,
+    stained: Callable[..., np.ndarray],
+    make_pyramid: Callable[..., list[np.ndarray]],
+    write_pyramid: WritePyramid,
+) -> Path:
+    """Return the folder of a run of the tiny model over two slides, a and b; the slides are gone."""
+    from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide
+
+    folder = tmp_path_factory.mktemp("run")
+    levels = make_pyramid(stained(1000, 700, (256, 128, 512, 384)), 3)
+    slides = [write_pyramid(folder / f"{name}.tif", levels) for name in "ab"]
+    infer_slide(slides, folder / "out", settings=InferSettings(model=str(tiny_model), engine="torch", precision="fp32"))
+    for slide in slides:
+        slide.unlink()
+    return folder / "out"
+
+
 @pytest.fixture
 def tissue_slide(
     tmp_path: Path,

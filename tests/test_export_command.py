@@ -17,16 +17,10 @@ from wsi_maxmin.pipelines.stitch import stitch_results
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_model, stained, make_pyramid, write_pyramid):
-    """Return the folder of a run over two slides; the slides are gone."""
-    folder = tmp_path_factory.mktemp("run")
-    levels = make_pyramid(stained(1000, 700, (256, 128, 512, 384)), 3)
-    slides = [write_pyramid(folder / f"{name}.tif", levels) for name in "ab"]
-    infer_slide(slides, folder / "out", settings=InferSettings(model=str(tiny_model), engine="torch", precision="fp32"))
-    for slide in slides:
-        slide.unlink()
-    return folder / "out"
+@pytest.fixture
+def run(finished_run):
+    """Return the folder of a run over two slides; not to be changed."""
+    return finished_run
 
 
 @pytest.fixture

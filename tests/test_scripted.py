@@ -265,7 +265,8 @@ def test_weights_alone_are_no_model(tmp_path):
 def test_reading_and_freezing_say_nothing_of_torch_s_plans(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model.build().on(CPU)
+        built = model.build().on(CPU)
+    assert built.refuses_slides is None
 
 
 def test_another_file_or_description_has_another_fingerprint(tmp_path):
