@@ -3,7 +3,7 @@
 Writes itself a slide of real JPEG tiles, again and again the same few, of about half a GB, and a heatmap of its size;
 unless the folder has them.
 
-    python benchmarks/view.py --folder /tmp/view-benchmark
+    python benchmarks/view.py --folder view-benchmark
 """
 
 import argparse
