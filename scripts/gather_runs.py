@@ -3,8 +3,9 @@
 gather_runs.py RUNS… --out DIR
 
 Every RUN is a folder that `gpu_backlog.sh` has made: run.json, metrics.jsonl and scores/scores.json. Its name is
-NAME-sSEED. Unfinished runs are left out and named. DIR gets runs.json, what was gathered before included, and
-NAME-sSEED.jsonl. Machine and folders are not kept.
+NAME-sSEED. Unfinished runs are left out and named. DIR gets runs.json, what was gathered before included,
+NAME-sSEED.jsonl with the losses of each epoch, and NAME-sSEED.csv with the scores of each image. Machine and folders
+are not kept.
 """
 
 import argparse
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         runs[run.name] = found
         shutil.copyfile(run / "metrics.jsonl", options.out / f"{run.name}.jsonl")
+        shutil.copyfile(run / "scores" / "images.csv", options.out / f"{run.name}.csv")
     text = json.dumps(dict(sorted(runs.items())), indent=1, ensure_ascii=False)
     (options.out / "runs.json").write_text(text + "\n", encoding="utf-8")
 
