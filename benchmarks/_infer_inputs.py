@@ -14,6 +14,8 @@ from torchvision.models import resnet18
 CLASSES, POSITIVE = ("normal", "tumor"), "tumor"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TILE = 512
+CACHE = "cache"
+"""Folder below the work folder of what our program keeps of a model."""
 
 
 def make_slide(folder: Path, side: int, levels: int, tissue: float) -> Path:
@@ -33,11 +35,12 @@ def make_slide(folder: Path, side: int, levels: int, tissue: float) -> Path:
 
 def make_model(folder: Path, tile_px: int = TILE, mpp: float = MPP) -> Path:
     """Return a ResNet-18 of random weights, and beside it what ours (`model.json`) and WSInfer (`wsinfer.json`) ask."""
-    torch.manual_seed(0)
     path = folder / "model.pt"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, and what all of them take
-        torch.jit.script(resnet18(num_classes=len(CLASSES)).eval()).save(path)
+    if not path.exists():  # saved again, it is another file, and what was made of it is not found
+        torch.manual_seed(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, and what all of them take
+            torch.jit.script(resnet18(num_classes=len(CLASSES)).eval()).save(path)
     ours = {"classes": CLASSES, "positive": POSITIVE, "tile_px": tile_px, "mpp": mpp}
     wsinfer = {
         "spec_version": "1.0",
@@ -55,11 +58,11 @@ def make_model(folder: Path, tile_px: int = TILE, mpp: float = MPP) -> Path:
 
 def calibrate(model: Path, slide: Path, work: Path) -> None:
     """Make the int8 graph of a model, which infer-slide then finds; where it cannot be made, say why."""
-    if (work / "int8").exists():
+    if (work / CACHE / "int8").exists():
         return
     given = {"--to": "openvino", "--precision": "int8", "--calibration": slide, "--tiles": 48, "--out": work / "int8"}
     words = [str(word) for pair in given.items() for word in pair]
-    command = [sys.executable, "-m", "wsi_maxmin", "export-model", str(model), *words]
+    command = [sys.executable, "-m", "wsi_maxmin", "export-model", str(model), "--overwrite", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"int8: {last_line(done.stderr)}", flush=True)

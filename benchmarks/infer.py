@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from _infer_growth import measure_growth, write_growth
-from _infer_inputs import calibrate, make_model, make_slide
+from _infer_inputs import CACHE, calibrate, make_model, make_slide
 from _machine import cpu_name
 from peers._race import LIMIT, OURS, PEER, Contender, run
 from peers._venvs import HOME, INFERRING, install, version_of
@@ -198,6 +198,7 @@ def main(words: Sequence[str] | None = None) -> None:
         work = arguments.work or Path(folder)
         for place in filter(None, (work, arguments.out)):
             place.mkdir(parents=True, exist_ok=True)
+        os.environ["WSI_MAXMIN_CACHE"] = str(work / CACHE)  # a graph made of this model, not of another's
         model, shape = make_model(work), (arguments.side, arguments.levels)
         if arguments.only != "growth":
             less, more = (make_slide(work, *shape, share) for share in (arguments.tissue / SMALL, arguments.tissue))

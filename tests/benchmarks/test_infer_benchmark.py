@@ -168,7 +168,7 @@ def test_int8_that_cannot_be_made_is_said_and_is_not_made_twice(load, monkeypatc
     inputs.calibrate(tmp_path / "model.pt", tmp_path / "slide.tif", tmp_path)
     assert capsys.readouterr().out == "int8: error: no such engine\n"
     assert ran[0][3:5] == ["export-model", str(tmp_path / "model.pt")]
-    (tmp_path / "int8").mkdir()
+    (tmp_path / "cache" / "int8").mkdir(parents=True)
     inputs.calibrate(tmp_path / "model.pt", tmp_path / "slide.tif", tmp_path)
     assert len(ran) == 1
 
