@@ -2,8 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +11,7 @@ from torch import nn
 
 from wsi_maxmin.engines._base import Meter, Pixels
 from wsi_maxmin.engines._graphs import exported_module
-from wsi_maxmin.engines.openvino import compile_graph, finish_with
+from wsi_maxmin.engines.openvino import Streams
 from wsi_maxmin.engines.torch import FORMATS
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.models._dense import ForegroundMethod, ForegroundPass, ImagePass, dense_method
@@ -162,40 +160,26 @@ class OpenVinoRegions(RegionEngine):
         super().__init__(model, torch.device("cpu"), cells)
         side, small = self.region_px, self.region_px // self.downsample
         examples = [torch.zeros(1, side, side, 3, dtype=torch.uint8), torch.zeros(1, 1, small, small)]
-        self._queues = [
-            compile_graph(
+        self._streams = [
+            Streams(
                 exported_module(model, self.pass_module(index), tuple(examples[: index + 1]), f"{index}-{side}"),
                 precision,
-                _Keeper(self.meter),
             )
             for index in range(self.passes)
         ]
-        for queue in self._queues:
-            finish_with(self, queue)
 
     def submit(self, images: Sequence[Pixels], masks: Sequence[Float] | None = None) -> PendingMaps:
         """Give each region to the next stream that is free."""
-        futures: list[Future[Float]] = [Future() for _ in images]
-        for index, future in enumerate(futures):
-            inputs = [images[index][None]] if masks is None else [images[index][None], masks[index][None, None]]
-            self.meter.begin()
-            self._queues[len(inputs) - 1].start_async(inputs, future)
+        inputs: list[list[Any]] = [[image[None]] for image in images]
+        if masks is not None:
+            inputs = [[*given, mask[None, None]] for given, mask in zip(inputs, masks, strict=True)]
+        streams = self._streams[0 if masks is None else 1]
+        futures = [streams.submit(self.meter, given, _first) for given in inputs]
         return lambda: np.concatenate([future.result() for future in futures])
 
 
-@dataclass(frozen=True, slots=True)
-class _Keeper:
-    """Copies a region's maps; no method of the engine, which its queue would hold for ever."""
-
-    meter: Meter
-
-    def __call__(self, request: Any, future: "Future[Float]") -> None:
-        try:
-            future.set_result(np.array(request.get_output_tensor(0).data, dtype=np.float32))
-        except Exception as error:  # raised where the maps are waited for, not in OpenVINO's own thread
-            future.set_exception(error)
-        finally:
-            self.meter.end()
+def _first(outputs: Sequence[npt.NDArray[Any]]) -> Float:
+    return np.array(outputs[0], dtype=np.float32)
 
 
 def open_regions(model: SlideModel, engine: str, *, device: torch.device, precision: str, cells: int) -> RegionEngine:

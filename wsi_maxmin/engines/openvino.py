@@ -1,20 +1,23 @@
 """OpenVINO, on Intel and other CPUs: the model's graph, exported once and kept."""
 
 import sys
-import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
+import numpy.typing as npt
 import torch
 
 from wsi_maxmin.engines._base import Engine, Meter, Outputs, Pending, Pixels, as_outputs, join
 from wsi_maxmin.engines._graphs import EXPORT_SECONDS, exported_graph, is_exported
 from wsi_maxmin.engines._int8 import INT8, int8_graph
 from wsi_maxmin.slide_model import SlideModel
+
+T = TypeVar("T")
+Array = npt.NDArray[Any]
 
 PRECISIONS = {"cpu": ("fp32", "bf16", INT8)}
 NEEDS = ("openvino", "cpu")
@@ -41,70 +44,72 @@ class OpenVinoEngine(Engine):
 
     def __init__(self, graph: Path, *, side_px: int, precision: str, downsample: int) -> None:
         self.precision = precision
+        self.depth = 2
+        self._side_px, self._downsample = side_px, downsample
         ov = _openvino()
         takes_pixels = _takes_pixels(ov, ov.Core().read_model(graph))
-        names = tuple(next(iter(port.get_names())) for port in takes_pixels.outputs)
-        # Not a method of this object: the two would hold each other, and the model's memory, for ever.
-        self._queue = compile_graph(takes_pixels, precision, _Keeper(names, side_px, downsample, self.meter))
-        finish_with(self, self._queue)
-        self.depth = 2
+        self._names = tuple(next(iter(port.get_names())) for port in takes_pixels.outputs)
+        self._streams = Streams(takes_pixels, precision)
 
     def submit(self, images: Sequence[Pixels]) -> Pending:
         """Give each tile to the next stream that is free."""
-        futures: list[Future[Outputs]] = [Future() for _ in images]
-        for image, future in zip(images, futures, strict=True):
-            self.meter.begin()
-            self._queue.start_async([image[None]], future)
+        futures = [self._streams.submit(self.meter, [image[None]], self._read) for image in images]
         return lambda: join([future.result() for future in futures])
 
-
-@dataclass(frozen=True, slots=True)
-class _Keeper:
-    """Copies a tile's outputs: the request's own memory is the next tile's."""
-
-    names: tuple[str, ...]
-    side_px: int
-    downsample: int
-    meter: Meter
-
-    def __call__(self, request: Any, future: "Future[Outputs]") -> None:
-        try:
-            found = {name: request.get_output_tensor(index).data for index, name in enumerate(self.names)}
-            future.set_result(as_outputs(found, self.side_px, self.downsample))
-        except Exception as error:  # raised where the outputs are waited for, not in OpenVINO's own thread
-            future.set_exception(error)
-        finally:
-            self.meter.end()
+    def _read(self, outputs: Sequence[Array]) -> Outputs:
+        return as_outputs(dict(zip(self._names, outputs, strict=True)), self._side_px, self._downsample)
 
 
-def compile_graph(model: Any, precision: str, keep: Callable[[Any, Any], None]) -> Any:
-    """Return a queue that runs a graph, a model of OpenVINO or a file, with one stream a thread.
+class Streams:
+    """A compiled graph and the threads that run it, all of them Python's own.
+
+    OpenVINO would call back from threads of its own, which abort the process where Python or the graph ends while one
+    of them is still handing its outputs over.
 
     Parameters
     ----------
-    model : openvino.Model or Path
-    precision : {"fp32", "bf16"}
-    keep : callable
-        Gets each request when it is done, and what was given with its inputs.
+    graph : openvino.Model or Path
+        A file, where it is one.
+    precision : {"fp32", "bf16", "int8"}
     """
-    ov = _openvino()
-    threads = torch.get_num_threads()
-    settings = {
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": threads,
-    }
-    queue = ov.AsyncInferQueue(ov.Core().compile_model(model, "CPU", settings), 2 * threads)
-    queue.set_callback(keep)
-    return queue
 
+    def __init__(self, graph: Any, precision: str) -> None:
+        ov, threads = _openvino(), torch.get_num_threads()
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": threads,
+        }
+        compiled = ov.Core().compile_model(graph, "CPU", settings)
+        count = 2 * threads  # the next tile waits in its stream while the outputs of the last are copied
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(count):
+            self._idle.put(compiled.create_infer_request())
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="openvino")
 
-def finish_with(owner: object, queue: Any) -> None:
-    """Let a queue's threads come to their end before its owner goes, or Python ends: they would abort the process.
+    def submit(self, meter: Meter, inputs: Sequence[Array], read: Callable[[list[Array]], T]) -> "Future[T]":
+        """Begin to run the graph once.
 
-    A thread that has handed its outputs over is still a moment in Python.
-    """
-    weakref.finalize(owner, queue.wait_all)
+        Parameters
+        ----------
+        meter : Meter
+            Told when it begins and ends.
+        inputs : sequence of array
+        read : callable
+            Gets the outputs, whose memory is the next run's, and returns what the future gives.
+        """
+        meter.begin()
+        return self._threads.submit(self._run, meter, inputs, read)
+
+    def _run(self, meter: Meter, inputs: Sequence[Array], read: Callable[[list[Array]], T]) -> T:
+        request = self._idle.get()
+        try:
+            request.start_async(list(inputs), share_inputs=True)
+            request.wait()
+            return read([tensor.data for tensor in request.output_tensors])
+        finally:
+            self._idle.put(request)
+            meter.end()
 
 
 def _takes_pixels(ov: Any, model: Any) -> Any:
