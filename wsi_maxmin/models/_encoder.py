@@ -1,12 +1,12 @@
 """Any timm encoder as a trunk that gives one feature map, and where its weights come from."""
 
+import importlib
 import importlib.util
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -36,6 +36,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
+        timm = _timm()
         if config.name not in timm.list_models() and not config.name.startswith("hf-hub:"):
             close = timm.list_models(f"*{config.name[:6]}*")[:5]
             raise InputError(
@@ -76,9 +77,14 @@ class Encoder(nn.Module):
         return feature_map
 
 
+def _timm() -> Any:
+    # Only where an encoder is made: it takes more than a second to load, and a TorchScript classifier has none.
+    return importlib.import_module("timm")
+
+
 def _create(config: EncoderConfig) -> Any:
     try:
-        return timm.create_model(
+        return _timm().create_model(
             config.name, pretrained=config.weights == "hub", num_classes=0, global_pool="", **config.options
         )
     except Exception as error:  # whatever timm, its hub and the encoder itself may raise
