@@ -189,7 +189,7 @@ def fakes(monkeypatch):
 
         monkeypatch.setattr(_choice, "open_engine", fake_open)
         monkeypatch.setattr(
-            _choice, "_try", lambda engine, tiles: (engine.run(tiles), engines[engine.name, engine.precision][0])
+            _choice, "_try", lambda engine, tiles, _: (engine.run(tiles), engines[engine.name, engine.precision][0])
         )
         monkeypatch.setattr(plugins.load("openvino"), "fast", lambda _: ("fp32", "bf16"))
         monkeypatch.setattr(plugins.load("torch"), "fast", lambda _: ("fp32",))
@@ -228,6 +228,32 @@ def test_an_engine_that_takes_long_to_start_is_not_tried_for_a_short_run(checkpo
     assert settle(checkpoint, tiles, expected_tiles=500).engine == "torch"
     assert tried == [("torch", "fp32")]
     assert settle(checkpoint, tiles, expected_tiles=700).engine == "openvino"
+
+
+@pytest.mark.parametrize(("expected_tiles", "seconds"), [(50, 0.1), (10**5, 1.0)])
+def test_a_short_run_is_not_timed_for_long(checkpoint, tiles, fakes, monkeypatch, expected_tiles, seconds):
+    fakes({("torch", "fp32"): (5, 0.5), ("openvino", "fp32"): (9, 0.5), ("openvino", "bf16"): (20, 0.5)})
+    monkeypatch.setattr(plugins.load("openvino"), "start_seconds", lambda _: 0.0)
+    given = []
+
+    def tried(engine, tiles, most):
+        given.append(most)
+        return engine.run(tiles), len(given)
+
+    monkeypatch.setattr(_choice, "_try", tried)
+    settle(checkpoint, tiles, expected_tiles=expected_tiles)
+    assert given == pytest.approx([seconds] * 3)
+
+
+def test_an_engine_is_warmed_up_and_run_once_more_at_least():
+    engine, passes = Fake("torch", "fp32", 0.5), []
+    engine.submit = lambda images: passes.append(len(images)) or Fake.submit(engine, images)
+    outputs, rate = _choice._try(engine, [np.zeros((2, 2, 3), np.uint8)] * 4, 0.0)
+    assert passes == [4, 4]
+    assert len(outputs.masks) == 4
+    assert rate > 0
+    _choice._try(engine, [np.zeros((2, 2, 3), np.uint8)] * 4, 0.02)
+    assert len(passes) > 4
 
 
 def test_what_the_user_says_is_not_timed(checkpoint, tiles, fakes):

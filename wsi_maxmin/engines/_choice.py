@@ -23,6 +23,8 @@ AGREEMENT = 0.005
 
 _REFERENCE = ("torch", "fp32")
 _SECONDS_EACH = 1.0
+_SECONDS_A_TILE = 0.002
+"""What timing an engine may cost a short run, for each of its tiles."""
 _WORTH = 4
 """A start must be worth so many times its seconds of the engine that is ready."""
 
@@ -102,7 +104,7 @@ def choose(
         if timed and expected_tiles / max(timed)[0] < _WORTH * plugins.load(name).start_seconds(model):
             continue
         opened = open_engine(model, name, device=device, precision=number_format, downsample=downsample)
-        outputs, rate = _try(opened, tiles)
+        outputs, rate = _try(opened, tiles, min(_SECONDS_EACH, _SECONDS_A_TILE * expected_tiles))
         del opened  # the next need not lie beside it in memory
         reference = reference or outputs
         difference = disagreement(outputs, reference, positive)
@@ -218,11 +220,11 @@ def _check(module: ModuleType, name: str, device: torch.device, precision: str) 
         )
 
 
-def _try(engine: Engine, tiles: Sequence[Pixels]) -> tuple[Outputs, float]:
-    """Run the tiles once to warm up, then for about a second; return outputs, and tiles a second."""
+def _try(engine: Engine, tiles: Sequence[Pixels], seconds: float) -> tuple[Outputs, float]:
+    """Run the tiles once to warm up, then for about so long, at least once more; return outputs, and tiles a second."""
     outputs = engine.run(tiles)
     done, began = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - began) < _SECONDS_EACH or not done:
+    while (elapsed := time.perf_counter() - began) < seconds or not done:
         engine.run(tiles)
         done += len(tiles)
     return outputs, done / elapsed if elapsed else float("inf")

@@ -139,7 +139,7 @@ def fast(device: torch.device) -> tuple[str, ...]:  # noqa: ARG001 - an engine's
 
 def start_seconds(model: SlideModel) -> float:
     """Return about how long it takes to be ready: long, if the model was never exported on this machine."""
-    return 2.0 if is_exported(model, "openvino") else EXPORT_SECONDS
+    return 1.0 if is_exported(model, "openvino") else EXPORT_SECONDS
 
 
 def open(
