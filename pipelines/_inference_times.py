@@ -85,7 +85,7 @@ def measure_inference(
         "rounds": rounds,
         "images": images,
         "rows": rows,
-        "environment": environment(),
+        "packages": environment()["packages"],
     }
 
 

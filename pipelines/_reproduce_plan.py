@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from wsi_maxmin.errors import in_one_line
 from wsi_maxmin.pipelines._epoch_times import EpochTimer, past_seconds
 from wsi_maxmin.pipelines._row_runs import RowRun, Workplace
 from wsi_maxmin.progress import Progress
-from wsi_maxmin.run_results import RunResult
+from wsi_maxmin.run_results import RunResult, is_finished
 from wsi_maxmin.runinfo import RUN_FILE, read_json
 from wsi_maxmin.time_left import in_words
+from wsi_maxmin.training import BEST
 
 State = Literal["done", "given", "to score", "to make", "to continue", "to train"]
 
@@ -91,6 +93,13 @@ def plan_table(planned: Sequence[PlannedRun], where: str) -> str:
     return "\n".join([*lines, where])
 
 
+def source_of(run: RowRun, given: Given) -> Path | None:
+    """Return the folder of the finished training whose weights a run takes, if it is here or where it was given."""
+    key = (str(run.ordered.weights_of), run.seed)
+    trained = given[key].folder if key in given else run.folder.with_name(str(run.source))
+    return trained if trained is not None and (trained / BEST).is_file() and is_finished(trained) else None
+
+
 def _state(run: RowRun, given: Given, before: Mapping[str, PlannedRun]) -> PlannedRun:
     if (run.ordered.run, run.seed) in given:
         return PlannedRun(run=run, state="given")
@@ -102,9 +111,14 @@ def _state(run: RowRun, given: Given, before: Mapping[str, PlannedRun]) -> Plann
             state: State = "to continue" if done else "to train"
             why = "it was started with other settings" if changed else ""
             return PlannedRun(run=run, state=state, done=done, epochs=config.training.epochs, why=why)
-    elif not facts or (run.source is not None and before[run.source].trains):
+    elif not facts or (run.source is not None and _has_new_source(run, given, before[run.source])):
         return PlannedRun(run=run, state="to make")
     return PlannedRun(run=run, state="done" if run.is_scored() else "to score")
+
+
+def _has_new_source(run: RowRun, given: Given, source: PlannedRun) -> bool:
+    trained = source_of(run, given)
+    return source.trains or (trained is not None and not run.has_weights_of(trained))
 
 
 def _expect(plan: PlannedRun, place: Workplace, finished: Sequence[RunResult], timer: EpochTimer) -> PlannedRun:

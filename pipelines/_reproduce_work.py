@@ -10,10 +10,9 @@ from typing import Literal
 
 from wsi_maxmin.cohort import FAILURES
 from wsi_maxmin.errors import WsiMaxminError, in_one_line
-from wsi_maxmin.pipelines._reproduce_plan import Given, PlannedRun
+from wsi_maxmin.pipelines._reproduce_plan import Given, PlannedRun, source_of
 from wsi_maxmin.pipelines._row_runs import RowRun
 from wsi_maxmin.progress import Progress
-from wsi_maxmin.run_results import is_finished
 from wsi_maxmin.runinfo import write_text
 
 Status = Literal["done", "kept", "stopped", "left out", "failed"]
@@ -86,9 +85,8 @@ class Worker:
         if run.source is None:
             run.make_untrained()
             return ""
-        given = self._given.get((str(run.ordered.weights_of), run.seed))
-        trained = run.folder.with_name(run.source) if given is None else given.folder
-        if trained is None or not is_finished(trained):
+        trained = source_of(run, self._given)
+        if trained is None:
             return f"its weights are those of {run.source}, which is not here"
         run.take_weights(trained)
         return ""

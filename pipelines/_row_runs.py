@@ -17,8 +17,10 @@ from wsi_maxmin.pipelines.evaluate import SCORES, EvaluateSettings, evaluate_mod
 from wsi_maxmin.pipelines.train import train_model
 from wsi_maxmin.progress import Progress
 from wsi_maxmin.run_results import SCORES_FOLDER
-from wsi_maxmin.runinfo import RUN_FILE, environment, read_json, write_json, write_text
+from wsi_maxmin.runinfo import RUN_FILE, digest, environment, read_json, write_json, write_text
 from wsi_maxmin.training import BEST, METRICS, TrainingResult
+
+_WEIGHTS = "weights_digest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,14 +139,19 @@ class RowRun:
         self._begin()
         save_checkpoint(self.folder / BEST, checkpoint)
         shutil.copyfile(trained / METRICS, self.folder / METRICS)
-        facts = read_json(trained / RUN_FILE) or {}
-        self._finish(config, best_epoch=source.epoch, weights_of=self.source, device=facts.get("device"))
+        device = (read_json(trained / RUN_FILE) or {}).get("device")
+        weights = {"weights_of": self.source, _WEIGHTS: digest(trained / BEST)}
+        self._finish(config, best_epoch=source.epoch, device=device, **weights)
+
+    def has_weights_of(self, trained: Path) -> bool:
+        """Say whether the model here was made of the one there, as it is now."""
+        return (read_json(self.folder / RUN_FILE) or {}).get(_WEIGHTS) == digest(trained / BEST)
 
     def make_untrained(self) -> None:
         """Say what the method is; it has no weights and no epochs."""
         self._begin()
         write_text(self.folder / METRICS, "")
-        self._finish(self.config(), best_epoch=0, weights_of=None, device=self._place.device.type)
+        self._finish(self.config(), best_epoch=0, device=self._place.device.type)
 
     def score(self, *, progress: Progress) -> dict[str, Any]:
         """Score the model of the folder, or of the config where there is nothing to learn."""

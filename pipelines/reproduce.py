@@ -19,7 +19,7 @@ from wsi_maxmin.pipelines._scoring import LabelSource
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.run_results import RunResult, read_runs
 from wsi_maxmin.runinfo import RUN_FILE, read_json, write_json, write_text
-from wsi_maxmin.tables import Table, write_tables
+from wsi_maxmin.tables import write_tables
 
 RUNS, TABLES, REPORT, INFERENCE = "runs", "tables", "README.md", "inference.json"
 
@@ -138,17 +138,14 @@ class Reproduction:
 
         A run that fails does not end the others. After an interruption the same call goes on.
         """
-        with locked(self._out):
-            planned, table = self.plan()
-            self._progress.say(table)
-            try:
+        try:
+            with locked(self._out):
+                planned, table = self.plan()
+                self._progress.say(table)
                 outcomes = self._work(planned)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt("the same command goes on") from None
-            tables = self._tables()
-            write_tables(self._out / TABLES, tables)
-            text = "\n".join(table.markdown() for table in tables)
-            write_text(self._out / REPORT, f"# The paper's tables on {self._name}\n\n{text}")
+                self._write()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on") from None
         failed = any(outcome.status == "failed" for outcome in outcomes)
         report, log = self._out / REPORT, self._out / FAILURES if failed else None
         return Reproduced(outcomes=tuple(outcomes), report=report, log=log)
@@ -182,10 +179,11 @@ class Reproduction:
             max_minutes=settings.max_minutes,
             progress=self._progress,
         )
-        with self._progress.track("all runs", len(planned), unit="run") as advance:
-            for plan in planned:
-                worker.do(plan)
-                advance(note=plan.run.name)
+        if planned:
+            with self._progress.track("all runs", len(planned), unit="run") as advance:
+                for plan in planned:
+                    worker.do(plan)
+                    advance(note=plan.run.name)
         wanted = settings.time_inference
         if wanted or (wanted is None and not settings.tables_only and self._measured() is None):
             worker.attempt("inference times", self._time_inference)
@@ -206,11 +204,15 @@ class Reproduction:
         folders = [mine] if any(mine.glob(f"*/{RUN_FILE}")) else []
         return [run for run in read_runs([*folders, *self._elsewhere]) if run.seed in self._settings.seeds]
 
-    def _tables(self) -> list[Table]:
+    def _write(self) -> None:
+        """Write the tables, each in its files and all in one."""
         runs = self._finished()
         scores = [score_table(name, self._protocol, runs) for name in self._protocol.tables]
         times = inference_table(count_parameters(), self._measured())
-        return sorted([*scores, times], key=lambda table: table.name)
+        tables = sorted([*scores, times], key=lambda table: table.name)
+        write_tables(self._out / TABLES, tables)
+        text = "\n".join(table.markdown() for table in tables)
+        write_text(self._out / REPORT, f"# The paper's tables on {self._name}\n\n{text}")
 
 
 def _has_test(place: Workplace) -> bool:

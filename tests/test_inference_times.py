@@ -55,15 +55,17 @@ def test_rows_take_turns_and_the_first_round_does_not_count(monkeypatch):
 
 
 def test_measured_times_are_shown_with_what_they_were_measured_on():
-    times = {"GlaS": {"median": 0.25}, "P512": {"median": 0.5}}
+    times = {name: {"median": 0.25, "lowest": 0.2, "highest": 0.5} for name in ("GlaS", "P512")}
     measured = {
         "device": "cpu", "device_name": "Some CPU", "threads": 1, "rounds": 10,
         "images": [{"name": "GlaS", "size_px": [775, 522], "network_px": [641, 432]}],
         "rows": [{"title": row.title, "seconds": times} for row in load_inference().rows],
-        "environment": {"packages": {"torch": "2.11.0"}},
+        "packages": {"torch": "2.11.0"},
     }  # fmt: skip
     text = inference_table(count_parameters(), measured).markdown()
-    assert "| Max-Min | 11,335,252 | 0.2500 | 0.5000 | 11,335,252 | 0.0190 |" in text
+    assert "| Max-Min | 11,335,252 | 0.2500 | 0.2500 | 1.00 | 11,335,252 | 0.0190 | 1.00 |" in text
+    assert "| CAM-Avg | 11,177,538 | 0.2500 | 0.2500 | 1.00 | 11,177,538 | 0.3300 | 17.37 |" in text
+    assert "the slowest round took up to 2.5 times as long as the fastest" in text
     assert "medians of 10 rounds" in text
     assert "GlaS 775×522 px, read at 641×432" in text
     assert "on cpu (Some CPU, 1 thread of torch) with torch 2.11.0; the paper's times are of a GTX 1080 Ti" in text

@@ -14,6 +14,7 @@ from tests.conftest import contents
 from tests.test_run_results import COMMITTED
 from wsi_maxmin.checkpoint import load_checkpoint
 from wsi_maxmin.cli import group
+from wsi_maxmin.config import EncoderConfig
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.paper import load_protocol
 from wsi_maxmin.pipelines.reproduce import ReproduceSettings, Reproduction
@@ -26,6 +27,7 @@ TINY = (
     "encoder=efficientnet-lite0", "model.encoder.name=test_resnet", "model.encoder.weights=none",
     "data.shorter_side_px=40", "augment.crop_px=32", "training.epochs=2", "training.repeat=1", "training.workers=0",
 )  # fmt: skip
+DOCUMENTED = COMMITTED.parents[2] / "docs" / "reproduction.md"
 ROWS = ("all-ones", "maxmin-sem", "cam-avg", "grad-cam")
 
 
@@ -37,7 +39,7 @@ def write_glas(folder):
     rows = []
     for index, name in enumerate(names):
         grade = ("benign", "malignant")[index % 2]
-        pixels = rng.integers(60, 120, (48, 64, 3)) + [0, 0, 60 * (index % 2)]
+        pixels = rng.integers(60, 120, (48, 64, 3)) + np.array([0, 0, 60 * (index % 2)])
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}.png")
         truth = np.zeros((48, 64), np.uint8)
         truth[:, : 16 * (1 + index % 3)] = 1
@@ -45,7 +47,7 @@ def write_glas(folder):
         rows.append(f"{name}.bmp,{name}_anno.bmp,{grade}")
     for split, part in {"train": rows[:4], "valid": rows[4:6], "test": rows[6:]}.items():
         (folder / "folds" / f"{split}.csv").write_text("\n".join(part))
-    grades = [f"{name}, {index}, {row.rpartition(',')[2]}" for index, (name, row) in enumerate(zip(names, rows))]
+    grades = [f"{row.partition('.')[0]}, {index}, {row.rpartition(',')[2]}" for index, row in enumerate(rows)]
     (folder / "Grade.csv").write_text("\r".join(["name, patient ID, grade (GlaS)", *grades]))
     return folder
 
@@ -258,21 +260,28 @@ def test_a_run_of_other_settings_fails_and_says_so_beforehand(glas, finished, tm
     assert "fails: it was started with other settings" in table
     (outcome,) = work.run().outcomes
     assert (outcome.status, "was started with other settings" in outcome.why) == ("failed", True)
-    # More epochs are no other settings.
-    longer = make(glas, tmp_path, rows=("cam-avg",), seeds=(0,), overrides=(*TINY, "training.epochs=3"))
+
+
+def test_more_epochs_are_no_other_settings_and_what_took_the_weights_is_made_anew(glas, finished, tmp_path):
+    out, _ = finished
+    for name in ("cam-avg-s0", "grad-cam-s0"):
+        shutil.copytree(out / "runs" / name, tmp_path / "runs" / name)
+    options = {"seeds": (0,), "overrides": (*TINY, "training.epochs=3")}
+    # An interruption between the two rows: the second must not be taken for done.
+    longer = make(glas, tmp_path, rows=("cam-avg",), **options)
     assert states(longer) == {"cam-avg-s0": "to continue, 2 of 3 epochs done"}
+    longer.run()
+    both = make(glas, tmp_path, rows=("grad-cam",), **options)
+    assert states(both) == {"cam-avg-s0": "done", "grad-cam-s0": "to make"}
+    both.run()
+    assert states(make(glas, tmp_path, rows=("grad-cam",), **options))["grad-cam-s0"] == "done"
 
 
-def test_without_test_images_validation_is_scored_and_every_table_says_so(finished, glas, tmp_path):
+def test_without_test_images_validation_is_scored_and_every_table_says_so(run, glas, tmp_path):
     data = shutil.copytree(glas, tmp_path / "glas")
     for image in data.glob("testA_*"):
         image.unlink()
-    done = CliRunner().invoke(
-        group,
-        ["reproduce", "glas", "--data", str(data), "--out", str(tmp_path / "out"), "--tables-only"]
-        + ["--rows", "all-ones", "--device", "cpu"],
-    )
-    assert done.exit_code == 0, done.output
+    done = run("--out", tmp_path / "out", "--tables-only", "--rows", "all-ones", data=data)
     assert "has no test images; scored on validation" in done.stderr
     text = (tmp_path / "out" / "tables" / "table1.md").read_text(encoding="utf-8")
     assert "| All ones | – | 2 valid | – |" in text
@@ -284,31 +293,33 @@ def test_without_test_images_validation_is_scored_and_every_table_says_so(finish
 
 def test_another_split_or_label_source_is_scored_anew(glas, finished, tmp_path):
     out, _ = finished
-    shutil.copytree(out / "runs", tmp_path / "runs")
+    shutil.copytree(out / "runs" / "maxmin-sem-s0", tmp_path / "runs" / "maxmin-sem-s0")
     for options in ({"split": "valid"}, {"label_source": "predicted"}):
-        work = make(glas, tmp_path, tables_only=True, **options)
-        assert set(states(work).values()) == {"to score"}
-        assert set(outcomes(work.run()).values()) == {"done"}
-    (sem,) = [run for run in read_runs([tmp_path / "runs"]) if (run.name, run.seed) == ("maxmin-sem", 0)]
+        work = make(glas, tmp_path, rows=("maxmin-sem",), seeds=(0,), tables_only=True, **options)
+        assert states(work) == {"maxmin-sem-s0": "to score"}
+        assert outcomes(work.run()) == {"maxmin-sem-s0": "done"}
+    (sem,) = read_runs([tmp_path / "runs"])
     assert (sem.scores["split"], sem.scores["label_source"]) == ("test", "predicted")
     report = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "those of the predicted label, the paper's of the true one: PN" not in report
     assert "those of the predicted label, the paper's of the true one" in report
 
 
 def test_a_choice_of_encoder_is_nothing_to_a_method_that_has_none(glas, tmp_path):
-    result = make(glas, tmp_path, rows=("u-net",), seeds=(0,), overrides=(*TINY, "training.epochs=1")).run()
-    assert outcomes(result) == {"u-net-s0": "done"}
-    (unet,) = read_runs([tmp_path / "runs"])
-    assert unet.settings["model"]["name"] == "unet"
-    assert unet.scores["error"] is None
+    work = make(glas, tmp_path, rows=("u-net", "pn"), seeds=(3,))
+    pn, unet = (run.config() for run in work._runs)
+    assert (pn.model.encoder.name, unet.model.encoder) == ("test_resnet", EncoderConfig())
+    assert (unet.training.epochs, unet.augment.crop_px, unet.seed) == (2, 32, 3)
 
 
-def test_tables_of_committed_runs_need_no_data(run, tmp_path):
+def test_the_committed_tables_and_those_of_the_documentation_are_what_the_command_writes_without_data(run, tmp_path):
     done = run("--out", tmp_path, "--tables-only", "--runs", COMMITTED, data=None)
     assert done.stdout == f"{tmp_path / 'README.md'}\n"
     assert not (tmp_path / "runs").exists()
-    assert "| Max-Min, SEM | 0, 1, 2 | 18 valid |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert contents(tmp_path / "tables") == contents(COMMITTED / "tables")
+    documented = DOCUMENTED.read_text(encoding="utf-8")
+    for path in (tmp_path / "tables").glob("*.md"):
+        rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        assert "\n".join(rows) in documented, path.name
     assert "--data is needed to train" in run("--out", tmp_path, data=None, code=2).stderr
 
 

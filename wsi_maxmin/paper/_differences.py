@@ -24,7 +24,8 @@ Rows = Mapping[str, Sequence[RunResult]]
 def images_scored(run: RunResult) -> tuple[str, int]:
     """Return the split that a run's scores are of, and its number of images."""
     scores = run.scores or {}
-    return scores["split"], len(run.images) if run.images else scores["samples"]
+    # A method without classes has no samples that count for an error.
+    return scores["split"], scores["samples"] or scores["masks"]
 
 
 def what_differs(rows: Rows, protocol: Protocol) -> tuple[str, ...]:
