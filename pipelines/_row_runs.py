@@ -139,9 +139,10 @@ class RowRun:
         self._begin()
         save_checkpoint(self.folder / BEST, checkpoint)
         shutil.copyfile(trained / METRICS, self.folder / METRICS)
-        device = (read_json(trained / RUN_FILE) or {}).get("device")
+        facts = read_json(trained / RUN_FILE) or {}
+        trained_with = {key: facts.get(key) for key in ("environment", "device")}
         weights = {"weights_of": self.source, _WEIGHTS: digest(trained / BEST)}
-        self._finish(config, best_epoch=source.epoch, device=device, **weights)
+        self._finish(config, best_epoch=source.epoch, **trained_with, **weights)
 
     def has_weights_of(self, trained: Path) -> bool:
         """Say whether the model here was made of the one there, as it is now."""
@@ -151,7 +152,7 @@ class RowRun:
         """Say what the method is; it has no weights and no epochs."""
         self._begin()
         write_text(self.folder / METRICS, "")
-        self._finish(self.config(), best_epoch=0, device=self._place.device.type)
+        self._finish(self.config(), best_epoch=0, device=self._place.device.type, environment=environment())
 
     def score(self, *, progress: Progress) -> dict[str, Any]:
         """Score the model of the folder, or of the config where there is nothing to learn."""
@@ -180,8 +181,7 @@ class RowRun:
     def _finish(self, config: RunConfig, **facts: Any) -> None:
         """Write ``run.json``, in the form of a training's; last, since it says that the rest is there."""
         settings = {"command": "train", **config.identity()}
-        whole = {"status": "done", "settings": settings, "environment": environment(), **facts, "epochs": []}
-        write_json(self.folder / RUN_FILE, whole)
+        write_json(self.folder / RUN_FILE, {"status": "done", "settings": settings, **facts, "epochs": []})
 
 
 def row_runs(place: Workplace, rows: Iterable[OrderedRun], seeds: Sequence[int]) -> list[RowRun]:

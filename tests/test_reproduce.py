@@ -140,8 +140,11 @@ def test_grad_cam_has_the_weights_of_cam_avg_of_the_same_seed(finished):
         )
         assert (grad.config.model.name, grad.config.name, grad.epoch) == ("gradcam", "grad-cam", avg.epoch)
         assert all((grad.weights[name] == value).all() for name, value in avg.weights.items())
-        facts = json.loads((out / "runs" / f"grad-cam-s{seed}" / "run.json").read_text())
+        source, facts = (
+            json.loads((out / f"runs/{row}-s{seed}/run.json").read_text()) for row in ("cam-avg", "grad-cam")
+        )
         assert (facts["weights_of"], facts["epochs"]) == (f"cam-avg-s{seed}", [])
+        assert (facts["environment"], facts["device"]) == (source["environment"], source["device"])
 
 
 def test_tables_have_every_row_and_the_scores_of_the_runs(finished):

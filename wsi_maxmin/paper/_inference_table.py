@@ -71,9 +71,9 @@ def _notes(measured: Mapping[str, Any], device: str) -> tuple[str, ...]:
     threads = f", {count} thread{'s' * (count > 1)} of torch" if measured["device"] == "cpu" else ""
     rounds = [seconds for row in measured["rows"] for seconds in row["seconds"].values()]
     spread = max(seconds["highest"] / seconds["lowest"] for seconds in rounds)
+    where = f"{measured['device']} ({measured['device_name']}{threads}) with torch {measured['packages']['torch']}"
     return (
-        f"Measured on {measured['device']} ({measured['device_name']}{threads}) with torch {measured['packages']['torch']}; the "
-        f"paper's times are of a {device}: only ratios within a column compare.",
+        f"Measured on {where}; the paper's times are of a {device}: only ratios within a column compare.",
         f"Of one row and image the slowest round took up to {spread:.1f} times as long as the fastest.",
         "The paper does not say from where to where it measured. A dash: its figure is not known here.",
         "Grad-CAM's maps have a closed form here, which `wsi-maxmin` uses; with backward passes they are made as in "
