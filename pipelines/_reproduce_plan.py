@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wsi_maxmin.errors import in_one_line
+from wsi_maxmin.errors import WsiMaxminError, in_one_line
 from wsi_maxmin.pipelines._epoch_times import EpochTimer, past_seconds
 from wsi_maxmin.pipelines._row_runs import RowRun, Workplace
 from wsi_maxmin.progress import Progress
@@ -87,8 +87,8 @@ def plan_table(planned: Sequence[PlannedRun], where: str) -> str:
         time = "" if plan.seconds is None else f"about {in_words(plan.seconds)}"
         said = f"fails: {plan.why}" if plan.why else time if plan.trains else ""
         lines.append(f"{plan.run.name:{width}}  {plan.in_words():{states}}  {said}".rstrip())
-    if any(plan.trains for plan in planned):
-        together = sum(plan.seconds or 0 for plan in planned)
+    if known := [plan.seconds for plan in planned if plan.trains and plan.seconds is not None]:
+        together = sum(known)
         lines.append(f"{'together':{width}}  {'':{states}}  about {in_words(together)}")
     return "\n".join([*lines, where])
 
@@ -116,6 +116,11 @@ def _state(run: RowRun, given: Given, before: Mapping[str, PlannedRun]) -> Plann
     return PlannedRun(run=run, state="done" if run.is_scored() else "to score")
 
 
+def why_of(error: Exception) -> str:
+    """Say in one line why a run fails."""
+    return str(error) if isinstance(error, WsiMaxminError) else in_one_line(error)
+
+
 def _has_new_source(run: RowRun, given: Given, source: PlannedRun) -> bool:
     trained = source_of(run, given)
     return source.trains or (trained is not None and not run.has_weights_of(trained))
@@ -128,7 +133,7 @@ def _expect(plan: PlannedRun, place: Workplace, finished: Sequence[RunResult], t
         try:
             seconds = timer.seconds(run.config_name, run.overrides())
         except Exception as error:
-            why = in_one_line(error)
+            why = why_of(error)
     left = None if seconds is None or why else seconds * (plan.epochs - plan.done)
     return PlannedRun(run=run, state=plan.state, done=plan.done, epochs=plan.epochs, seconds=left, why=why)
 

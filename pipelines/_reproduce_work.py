@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from wsi_maxmin.cohort import FAILURES
-from wsi_maxmin.errors import WsiMaxminError, in_one_line
-from wsi_maxmin.pipelines._reproduce_plan import Given, PlannedRun, source_of
+from wsi_maxmin.pipelines._reproduce_plan import Given, PlannedRun, source_of, why_of
 from wsi_maxmin.pipelines._row_runs import RowRun
 from wsi_maxmin.progress import Progress
 from wsi_maxmin.runinfo import write_text
@@ -59,7 +58,7 @@ class Worker:
         try:
             status, why = work()
         except Exception as error:
-            status, why = "failed", str(error) if isinstance(error, WsiMaxminError) else in_one_line(error)
+            status, why = "failed", why_of(error)
             self._log(name)
             self._progress.say(f"{name}: failed: {why}")
         self.outcomes.append(RunOutcome(name=name, status=status, why=why))
