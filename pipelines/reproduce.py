@@ -113,7 +113,8 @@ class Reproduction:
         self._name, self._protocol = name, load_protocol(name)
         self._out, self._elsewhere = out, tuple(runs)
         self._device = pick_device(self._settings.device)
-        self._finished()  # what cannot be read is said before anything is done
+        self._given = {(run.name, run.seed): run for run in read_runs(self._elsewhere)}
+        self._finished()  # two runs of one name are said before anything is done
         chosen = self._protocol.choose(self._settings.rows)
         if data is None and not self._settings.tables_only:
             raise InputError("nothing to train on", expected="a folder of data", remedy="give it, or tables alone")
@@ -126,7 +127,7 @@ class Reproduction:
         """Return what would be done, and the same as a table with the expected time; nothing is written."""
         if self._place is None:
             return [], "without data: nothing is scored"
-        planned = find_states(self._runs, {(run.name, run.seed): run for run in read_runs(self._elsewhere)})
+        planned = find_states(self._runs, self._given)
         if self._settings.tables_only:
             planned = [plan for plan in planned if not plan.trains]
         else:
@@ -172,13 +173,7 @@ class Reproduction:
 
     def _work(self, planned: Sequence[PlannedRun]) -> list[RunOutcome]:
         settings = self._settings
-        given = {(run.name, run.seed): run for run in read_runs(self._elsewhere)}
-        worker = Worker(
-            self._out,
-            given,
-            max_minutes=settings.max_minutes,
-            progress=self._progress,
-        )
+        worker = Worker(self._out, self._given, max_minutes=settings.max_minutes, progress=self._progress)
         if planned:
             with self._progress.track("all runs", len(planned), unit="run") as advance:
                 for plan in planned:
