@@ -30,6 +30,7 @@ def test_the_wheel_is_small_and_holds_real_files_of_the_linked_folders(wheel):
     assert "wsi_maxmin/pipelines/demo.py" in names
     assert "wsi_maxmin/configs/camelyon16-demo/maxmin-sem.yaml" in names
     assert "wsi_maxmin/configs/datasets/glas.yaml" in names
+    assert "wsi_maxmin/paper/table1.yaml" in names
     assert "wsi_maxmin/assets/camelyon16-demo.safetensors" in names
     assert "wsi_maxmin/py.typed" in names
     page = {str(path.relative_to(ROOT)) for path in (ROOT / "wsi_maxmin/viewer/page").rglob("*") if path.is_file()}

@@ -84,8 +84,9 @@ def test_the_results_of_this_repository_are_read():
     sem = [runs["maxmin-sem", seed] for seed in (0, 1, 2)]
     assert [round(run.scores["f1_foreground"], 2) for run in sem] == [57.57, 60.50, 59.86]
     for run in runs.values():
-        assert run.epochs[-1]["epoch"] == len(run.epochs)
-        assert run.scores["samples"] == len(run.images) == 18
+        assert [epoch["epoch"] for epoch in run.epochs] == list(range(1, len(run.epochs) + 1))
+        assert bool(run.epochs) == (run.name != "all-ones")
+        assert run.scores["masks"] == len(run.images) == 18
 
 
 @pytest.mark.parametrize(

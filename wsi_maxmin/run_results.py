@@ -30,7 +30,8 @@ class RunResult:
     settings : mapping
         Its resolved config.
     epochs : tuple of mapping
-        One each: its learning rate, ``loss_total`` and the other terms, validation accuracy in per cent.
+        One each: its learning rate, ``loss_total`` and the other terms, validation accuracy in per cent. None of a
+        method that learns nothing.
     best_epoch : int
         The one whose weights were kept.
     seconds : float

@@ -153,9 +153,14 @@ def _resident_bytes() -> int:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON; a file of that name is replaced only once the new one is whole."""
+    write_text(path, json.dumps(values, indent=2, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text; a file of that name is replaced only once the new one is whole."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError:
         with suppress(OSError):

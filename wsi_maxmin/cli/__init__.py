@@ -55,8 +55,8 @@ class LazyGroup(click.Group):
                 raise
             click.echo(f"error: {_in_words(error)}", err=True)
             ctx.exit(2)
-        except KeyboardInterrupt:
-            click.echo("interrupted; --resume continues", err=True)
+        except KeyboardInterrupt as interruption:
+            click.echo(f"interrupted; {interruption or '--resume continues'}", err=True)
             ctx.exit(130)
 
 
