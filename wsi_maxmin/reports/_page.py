@@ -2,13 +2,10 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from wsi_maxmin._version import __version__
 from wsi_maxmin.reports import _charts
@@ -28,20 +25,16 @@ def render(report: Report, *, title: str | None = None, made: datetime) -> str:
     made : datetime
         Said at the end of the page.
     """
-    style, script = _read("report.css"), _read("report.js")
-    return (
-        _templates()
-        .get_template("page.html")
-        .render(
-            report=report,
-            title=title or report.title,
-            made=made.isoformat(sep=" ", timespec="minutes"),
-            version=__version__,
-            policy=_policy(style, script),
-            # Ours, and not escaped: the browser takes what lies between these tags as it is.
-            style=Markup(style),
-            script=Markup(script),
-        )
+    style, script = ((PAGE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    page = _templates().get_template("page.html")
+    return page.render(
+        report=report,
+        title=title or report.title,
+        made=made.isoformat(sep=" ", timespec="minutes"),
+        version=__version__,
+        policy=_policy(style, script),
+        style=style,
+        script=script,
     )
 
 
@@ -57,24 +50,10 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
-def _read(name: str) -> str:
-    return (PAGE / name).read_text(encoding="utf-8")
-
-
 def _templates() -> Environment:
-    return _with_globals(
-        Environment(
-            loader=FileSystemLoader(PAGE),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        ),
-        {"chart_size": (_charts.WIDTH, _charts.HEIGHT)},
+    environment = Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-
-
-def _with_globals(environment: Environment, values: Mapping[str, Any]) -> Environment:
-    environment.globals.update(values)
+    environment.globals["chart_size"] = (_charts.WIDTH, _charts.HEIGHT)
     environment.tests["link"] = lambda cell: isinstance(cell, Link)
     return environment

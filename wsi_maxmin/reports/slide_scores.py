@@ -27,7 +27,7 @@ _FIRST = ("froc", "auc", "dice", "average_precision")
 _SLIDE_COLUMNS = {
     "slide_id": ("Slide", None), "label": ("Label", None), "score": ("Score", 3), "candidates": ("Candidates", 0),
     "false_positives": ("False positives", 0), "lesions": ("Lesions", 0), "lesions_hit": ("Lesions hit", 0),
-    "isolated": ("Groups of isolated cells", 0), "dice": ("Dice", 3), "average_precision": ("Average precision", 3),
+    "isolated": ("Isolated", 0), "dice": ("Dice", 3), "average_precision": ("Average precision", 3),
     "tissue_mm2": ("Tissue, mm²", 2), "called_mm2": ("Called tumour, mm²", 3),
     "annotated_mm2": ("Annotated, mm²", 3), "annotated_off_tissue_mm2": ("Annotated off tissue, mm²", 3),
 }  # fmt: skip
@@ -114,6 +114,11 @@ def _summary(scores: Mapping[str, Any]) -> list[Part]:
         if intervals
         else "There are no intervals: of fewer than ten slides resamples say nothing, or none were asked for."
     )
+    if (lowest := scores.get("froc_with_lowest", {}).get("value")) != scores["froc"]["value"]:
+        said += (
+            f" The organisers' FROC leaves out the lowest threshold; where no lesion is missed that is a real one, "
+            f"and with it the score is {_shown(lowest)}."
+        )
     return [
         Highlights(rows=[(_NAMES[key], _shown(scores[key]["value"])) for key in _FIRST]),
         Facts(rows=facts),
@@ -129,7 +134,8 @@ def _shown(value: float | None) -> str:
 def _curves(folder: Path) -> list[Part]:
     charts = [_froc(folder), _roc(folder), _precision_recall(folder)]
     drawn = [chart for chart in charts if chart is not None]
-    return [Charts(charts=drawn)] if drawn else []
+    said = "Points: the rates that the FROC score is the mean of, and precision at the model's threshold."
+    return [Charts(charts=drawn), Note(text=said)] if drawn else []
 
 
 def _froc(folder: Path) -> Chart | None:
@@ -170,7 +176,7 @@ def _precision_recall(folder: Path) -> Chart | None:
     known = list(zip(column(rows, "threshold"), line.x, line.y, strict=True))
     marks = [next(((x, y) for at, x, y in known if at >= threshold), None) for threshold in sorted(thresholds)]
     return draw(
-        "Precision of tissue pixels; point at the threshold", [line], x_name="recall", y_name="precision",
+        "Precision of tissue pixels", [line], x_name="recall", y_name="precision",
         x_range=(0, 1), y_range=(0, 1), marks=[mark for mark in marks if mark is not None],
     )  # fmt: skip
 
