@@ -18,9 +18,11 @@ from tests.test_evaluate_slides import invoke as evaluate
 from wsi_maxmin.cli import group
 from wsi_maxmin.errors import InputError, OutputExistsError
 from wsi_maxmin.pipelines.report import kind_of, write_report
+from wsi_maxmin.pipelines.view import find_results
 from wsi_maxmin.reports import plugins
 from wsi_maxmin.reports._about import MOST_ROWS, duration
 from wsi_maxmin.reports._pictures import BUDGET_BYTES, MOST_BYTES, share_of, shrink
+from wsi_maxmin.viewer._answers import Answers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -197,6 +199,17 @@ def test_links_lead_to_files_beside_the_page_and_to_the_viewer(run, report, tmp_
     assert unescape(page).count(f"wsi-maxmin view {run}/a<") == 1
     assert "../heatmaps" not in page
     assert not re.search(r'href="\.\./[^"]*run.json', report(run))
+
+
+def test_the_viewer_knows_where_the_links_lead(run, report):
+    page = report(run, viewer_url="http://127.0.0.1:8765/")
+    links = [unescape(link) for link in re.findall(r'href="http://127\.0\.0\.1:8765(/[^"]*)"', page)]
+    answers = Answers(find_results(run))
+    for link in links:
+        path, _, query = link.partition("?id=")
+        assert b"<html" in answers.get(path, {}).body
+        assert answers.get(f"/api/slides/{query}", {}).body
+    assert len(links) == 2
 
 
 @pytest.mark.parametrize(

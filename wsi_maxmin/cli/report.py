@@ -9,10 +9,10 @@ from wsi_maxmin.cli._options import EXISTING_PATH
 
 @click.command()
 @click.argument("folder", type=EXISTING_PATH, metavar="DIR")
-@click.option("--out", type=EXISTING_PATH, metavar="FILE", help="The page  [DIR/report.html].")
+@click.option("--out", type=EXISTING_PATH, metavar="FILE", help="The page [DIR/report.html].")
 @click.option("--overwrite", is_flag=True, help="Replace a page that is there.")
 @click.option("--scores", type=EXISTING_PATH, metavar="DIR", help="evaluate-slides' --out for these heatmaps.")
-@click.option("--title", metavar="TEXT", help="Title of the page  [the folder's name].")
+@click.option("--title", metavar="TEXT", help="Title of the page [the folder's name].")
 @click.option("--viewer-url", metavar="URL", help="Where `wsi-maxmin view DIR` serves these slides: links go there.")
 def command(
     folder: Path, out: Path | None, overwrite: bool, scores: Path | None, title: str | None, viewer_url: str | None
@@ -24,9 +24,9 @@ def command(
     it shows every slide with its map, and the command that opens it in the viewer.
 
     \b
-    Example:  wsi-maxmin report heatmaps
-    Scored:   wsi-maxmin report heatmaps --scores scores --title "Ward 7, April"
-    Training: wsi-maxmin report runs/maxmin-sem-s0 --out /tmp/training.html
+    Example: wsi-maxmin report heatmaps
+    Scored:  wsi-maxmin report heatmaps --scores scores --title "Ward 7, April"
+    Linked:  wsi-maxmin report heatmaps --viewer-url http://127.0.0.1:8765/ --overwrite
     """  # noqa: D301
     from wsi_maxmin.cli._progress import make_progress
     from wsi_maxmin.pipelines.report import write_report

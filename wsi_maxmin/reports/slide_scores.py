@@ -56,7 +56,7 @@ def describe(folder: Path, request: Request) -> Report:  # noqa: ARG001
     """
     scores = _read(folder)
     return Report(
-        title=f"Scores of {folder.resolve().name}",
+        title=folder.resolve().name,
         what="Scores of slides",
         sections=[*sections(folder), settings_section(scores.get("settings", {}), scores.get("environment", {}))],
     )
