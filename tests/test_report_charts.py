@@ -57,6 +57,12 @@ def test_what_is_no_number_is_left_out_and_nothing_is_no_chart():
     assert chart([], []) is None
 
 
+def test_one_point_is_a_mark_and_what_is_counted_has_whole_ticks():
+    drawn = chart([1], [0.5], x_range=(1, 2), whole=True)
+    assert drawn.marks == points(drawn.lines[0])
+    assert [tick.text for tick in drawn.x_ticks] == ["1", "2"]
+
+
 def test_very_many_points_are_thinned_to_what_a_drawing_can_show():
     drawn = points(chart(range(100_001), [0.0] * 100_001, y_range=(0, 1)).lines[0])
     assert 1000 < len(drawn) < 2100

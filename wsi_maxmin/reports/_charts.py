@@ -97,6 +97,7 @@ def draw(
     y_range: tuple[float, float] | None = None,
     marks: Sequence[tuple[float, float]] = (),
     rule: float | None = None,
+    whole: bool = False,
 ) -> Chart | None:
     """Lay out a chart; None where no line has a point.
 
@@ -112,11 +113,14 @@ def draw(
         Points that stand out, (x, y).
     rule : float, optional
         Where on x a vertical line runs.
+    whole : bool
+        Whether x counts something, and has no ticks between whole numbers.
     """
     shown = [(line, points) for line in lines if (points := list(_thinned(list(_finite(line)))))]
     if not shown:
         return None
     every = [point for _, points in shown for point in points]
+    alone = [points[0] for _, points in shown if len(points) == 1]
     low, high = x_range or _span([x for x, _ in every])
     y_steps = ticks(*(y_range or _span([y for _, y in every])))
     bottom, top = y_range or (y_steps[0], y_steps[-1])
@@ -137,9 +141,12 @@ def draw(
             Drawn(name=line.name, points=" ".join(f"{across(x):g},{down(y):g}" for x, y in points))
             for line, points in shown
         ],
-        x_ticks=[Tick(at=across(x), text=f"{x:g}") for x in ticks(low, high) if low <= x <= high],
+        x_ticks=[
+            Tick(at=across(x), text=f"{x:g}") for x in ticks(low, high) if low <= x <= high and not (whole and x % 1)
+        ],
         y_ticks=[Tick(at=down(y), text=f"{y:g}") for y in y_steps if bottom <= y <= top],
-        marks=[(across(x), down(y)) for x, y in marks if low <= x <= high and math.isfinite(y)],
+        # A line of one point would not be seen.
+        marks=[(across(x), down(y)) for x, y in (*marks, *alone) if low <= x <= high and math.isfinite(y)],
         rule=None if rule is None else across(rule),
     )
 

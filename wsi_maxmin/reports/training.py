@@ -134,6 +134,7 @@ def _curve(run: RunResult, key: str) -> Chart | None:
         x_range=(1, max(len(values), 2)),
         y_range=(0, 100) if name.endswith("%") else None,
         rule=run.best_epoch or None,
+        whole=True,
     )
 
 
