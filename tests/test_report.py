@@ -18,6 +18,7 @@ from tests.test_evaluate_slides import invoke as evaluate
 from wsi_maxmin.cli import group
 from wsi_maxmin.errors import InputError, OutputExistsError
 from wsi_maxmin.pipelines.report import kind_of, write_report
+from wsi_maxmin.pipelines.stitch import MapSettings, stitch_results
 from wsi_maxmin.pipelines.view import find_results
 from wsi_maxmin.reports import plugins
 from wsi_maxmin.reports._about import MOST_ROWS, duration
@@ -169,7 +170,16 @@ def test_maps_of_two_models_or_at_another_resolution_are_warned_of(run, tmp_path
     (mixed / "a" / "run.json").write_text(json.dumps(facts))
     said = words(report(mixed))
     assert "The maps are of 2 models:" in said
-    assert "1 of 2 slides were run at other µm per pixel than the model asks for." in said
+    assert "1 of 2 slides were run at other µm per pixel than the model's: 0.5." in said
+
+
+def test_a_stitched_map_is_of_the_model_of_its_tile_maps_and_of_its_own_blend(run, tmp_path, report):
+    stitch_results([run / "a"], tmp_path / "stitched", settings=MapSettings(blend="max"))
+    page = report(tmp_path / "stitched")
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+    model = json.loads((run / "a" / "run.json").read_text())["settings"]["model"]
+    assert (facts["Model"], facts["Blend"], facts["Slides done"]) == (model, "max", "1 of 1")
+    assert "no picture" in words(page)
 
 
 def test_one_slide_has_a_report_of_its_own(run, report):

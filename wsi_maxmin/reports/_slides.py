@@ -125,7 +125,7 @@ def _record(slide_id: str, known: Mapping[str, str], folder: Path | None) -> Sli
     if folder is not None:
         try:
             summary = _summary(slide_id, folder)
-        except (WsiMaxminError, OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # a damaged file may make any library raise anything
             why = why or f"its map cannot be read: {error if isinstance(error, WsiMaxminError) else in_one_line(error)}"
     return SlideRecord(
         slide_id=slide_id, name=known["name"], folder=folder, status=status, why=why, facts=facts, summary=summary

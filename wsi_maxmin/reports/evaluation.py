@@ -26,7 +26,7 @@ from wsi_maxmin.run_results import ImageRow, read_scores
 EXPECTED = "scores of evaluate"
 _SCORES, _IMAGES, _THRESHOLDS, _PICTURES = "scores.json", "images.csv", "thresholds.csv", "pictures"
 _MOST_PICTURES = 24
-_WHOLE = {"pictures", "pixel_confusion", "best_threshold", "environment"}
+_SETTINGS = ("model", "split", "label_source", "threshold")
 
 Scores = Mapping[str, Any]
 
@@ -44,9 +44,9 @@ def describe(folder: Path, request: Request) -> Report:  # noqa: ARG001
     InputError
         If a file is damaged.
     """
-    scores, images = read_scores(folder)
-    assert scores is not None
-    settings = {key: value for key, value in scores.items() if key not in _WHOLE and not isinstance(value, float)}
+    found, images = read_scores(folder)
+    scores = found or {}
+    settings = {key: scores[key] for key in _SETTINGS if key in scores}
     return Report(
         title=f"Scores of {scores.get('model', folder.resolve().name)}",
         what="Scores on labelled images",

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.reports import slide_scores
-from wsi_maxmin.reports._about import command_of, duration, gibibytes, settings_section
+from wsi_maxmin.reports._about import command_of, duration, settings_section
 from wsi_maxmin.reports._charts import divide
 from wsi_maxmin.reports._parts import (
     Bars,
@@ -29,6 +29,7 @@ from wsi_maxmin.reports._parts import (
     Table,
 )
 from wsi_maxmin.reports._pictures import share_of, shrink
+from wsi_maxmin.reports._slide_facts import common_facts, environment_of, tiles_per_second, warnings_of
 from wsi_maxmin.reports._slides import SlideRecord, files_of, read_records, slide_folders
 from wsi_maxmin.runinfo import RUN_FILE, read_json
 from wsi_maxmin.viewer._answers import STORE
@@ -64,7 +65,7 @@ def describe(folder: Path, request: Request) -> Report:
         Section(anchor="maps", title="Map" if alone else "Maps", parts=[Cards(cards=cards)] if cards else []),
         *([] if scores is None else slide_scores.sections(scores)),
         Section(anchor="time", title="Where the time went", parts=_time(records)),
-        settings_section(run.get("settings") or {}, _environment(run, records)),
+        settings_section(run.get("settings") or {}, environment_of([run, *(record.facts for record in records)])),
     ]
     return Report(
         title=folder.resolve().name,
@@ -91,7 +92,7 @@ def _summary(folder: Path, run: Mapping[str, Any], records: Sequence[SlideRecord
     counts = Counter(record.status for record in records)
     maps = [record.summary for record in records if record.summary is not None]
     facts = [record.facts for record in records if record.facts]
-    tiles, rate = sum(each.get("tiles") or 0 for each in facts), _tiles_per_second(facts)
+    tiles, rate = sum(each.get("tiles") or 0 for each in facts), tiles_per_second(facts)
     rows = [("Slides done", f"{counts['done']:,} of {len(records):,}")]
     rows += [(status.capitalize(), f"{count:,}") for status, count in sorted(counts.items()) if status != "done"]
     if maps:
@@ -99,75 +100,10 @@ def _summary(folder: Path, run: Mapping[str, Any], records: Sequence[SlideRecord
     rows += [("Tiles", f"{tiles:,}")] if tiles else []
     rows.append(("Time of all slides", duration(sum(each.get("elapsed_seconds") or 0 for each in facts))))
     rows += [] if rate is None else [("Tiles a second", f"{rate:,.1f}")]
+    warnings = [Note(text=text, warning=True) for text in warnings_of(run, facts)]
+    thresholds = [("Threshold", ", ".join(dict.fromkeys(f"{each.threshold:g}" for each in maps)))]
     command = Command(text=f"wsi-maxmin view {shlex.quote(str(folder))}")
-    return [*_warnings(run, facts), Highlights(rows=rows), Facts(rows=_facts(facts, maps)), command]
-
-
-def _warnings(run: Mapping[str, Any], facts: Sequence[Mapping[str, Any]]) -> list[Part]:
-    said = []
-    if run.get("status") in ("running", "interrupted"):
-        ended = "was interrupted" if run["status"] == "interrupted" else "has not ended"
-        said.append(f"The run {ended}: --resume does the rest.")
-    for what, values in (("models", _models(facts)), ("versions of wsi-maxmin", _versions(facts))):
-        if len(values) > 1:
-            said.append(f"The maps are of {len(values)} {what}: {', '.join(values)}.")
-    mpps = [each["mpp"] for each in facts if isinstance(each.get("mpp"), Mapping)]
-    if other := sum(mpp.get("requested") != mpp.get("effective") for mpp in mpps):
-        said.append(f"{other:,} of {len(mpps):,} slides were run at other µm per pixel than the model asks for.")
-    return [Note(text=text, warning=True) for text in said]
-
-
-def _settings(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the settings of inference of each slide; a stitched one has them of the tile maps."""
-    sources = ((each.get("source") or each, each) for each in facts)
-    return [{**(each.get("settings") or {}), **(source.get("settings") or {})} for source, each in sources]
-
-
-def _several(values: Sequence[Any]) -> list[str]:
-    return [str(value) for value in dict.fromkeys(values) if value not in (None, "")]
-
-
-def _models(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    return _several([each.get("model") for each in _settings(facts)])
-
-
-def _versions(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    return _several([(each.get("environment") or {}).get("wsi_maxmin") for each in facts])
-
-
-def _facts(facts: Sequence[Mapping[str, Any]], maps: Sequence[Any]) -> list[tuple[str, str]]:
-    settings = _settings(facts)
-    mpps = [each["mpp"] for each in facts if isinstance(each.get("mpp"), Mapping)]
-    peaks = [peak for each in facts if (peak := _peak(each)) is not None]
-
-    def all_of(key: str) -> str:
-        return ", ".join(_several([each.get(key) for each in settings]))
-
-    return [
-        ("Model", all_of("model")),
-        ("Engine", all_of("engine")),
-        ("Precision", all_of("precision")),
-        ("Device", ", ".join(_several([each.get("device") for each in facts]))),
-        ("Model's µm a pixel", ", ".join(_several([mpp.get("requested") for mpp in mpps]))),
-        ("Slides' µm a pixel", ", ".join(_several([mpp.get("slide") for mpp in mpps][:5]))),
-        ("Threshold", ", ".join(_several([f"{each.threshold:g}" for each in maps]))),
-        ("Overlap of tiles", all_of("overlap")),
-        ("Blend", all_of("blend")),
-        ("Peak memory", gibibytes(max(peaks, default=None))),
-    ]
-
-
-def _peak(facts: Mapping[str, Any]) -> float | None:
-    peak = facts.get("peak_memory_bytes")
-    return peak.get("host") if isinstance(peak, Mapping) else peak
-
-
-def _tiles_per_second(facts: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the rate over all slides: tiles by the time that each slide's tiles took."""
-    timed = [(each["tiles_run"], each["tiles_run"] / each["tiles_per_second"]) for each in facts
-             if each.get("tiles_run") and each.get("tiles_per_second")]  # fmt: skip
-    seconds = sum(took for _, took in timed)
-    return sum(tiles for tiles, _ in timed) / seconds if seconds else None
+    return [*warnings, Highlights(rows=rows), Facts(rows=[*common_facts(facts), *thresholds]), command]
 
 
 def _failed(records: Sequence[SlideRecord]) -> list[Part]:
@@ -240,8 +176,3 @@ def _time(records: Sequence[SlideRecord]) -> list[Part]:
         return []
     note = "Stages one after the other, summed over all slides; docs/heatmaps.md says what each is."
     return [Note(text=note), Bars(bar=bar)]
-
-
-def _environment(run: Mapping[str, Any], records: Sequence[SlideRecord]) -> Mapping[str, Any]:
-    known = [run, *(record.facts for record in records)]
-    return next((facts["environment"] for facts in known if facts.get("environment")), {})
