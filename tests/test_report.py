@@ -154,11 +154,15 @@ def test_slides_that_are_not_done_and_runs_that_have_not_ended_are_said(run, tmp
     for name, status in ((".", "running"), ("a", "running")):
         facts = json.loads((unended / name / "run.json").read_text())
         (unended / name / "run.json").write_text(json.dumps(facts | {"status": status}))
-    (unended / "slides.csv").write_text("slide_id,path,mpp,name\nlater,later.tif,,later\n")
+    rows = ["slide_id,path,mpp,name", "later,later.tif,,later", "begun,begun.tif,,begun", "../run/b,x.tif,,x"]
+    (unended / "slides.csv").write_text("\n".join(rows) + "\n")
+    (unended / "begun").mkdir()
+    (unended / "begun" / "run.json").write_text('{"status": "running"}')
     page = report(unended)
     assert "The run has not ended: --resume does the rest." in words(page)
-    assert {row[0]: row[1] for row in rows_of(page, "4 slides")} == {
+    assert {row[0]: row[1] for row in rows_of(page, "6 slides")} == {
         "a": "unfinished", "bad": "failed", reporting.HOSTILE: "done", "later": "not begun",
+        "begun": "unfinished", "../run/b": "not begun",
     }  # fmt: skip
 
 

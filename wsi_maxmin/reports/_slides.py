@@ -99,9 +99,15 @@ def read_records(folder: Path, request: Request) -> list[SlideRecord]:
     with request.progress.track("read", len(names), unit="slide") as advance:
         for name in names:
             known = {"name": rows.get(name, {}).get("name") or name, **outcomes.get(name, {})}
-            records.append(_record(name, known, kept.get(name)))
+            records.append(_record(name, known, kept.get(name) or _begun(parent, name)))
             advance()
     return sorted(records, key=_by_map)
+
+
+def _begun(run: Path, slide_id: str) -> Path | None:
+    """Return the folder of a slide without a map; a name in a file must not be able to lead elsewhere."""
+    folder = run / slide_id
+    return folder if Path(slide_id).name == slide_id and (folder / RUN_FILE).is_file() else None
 
 
 def _outcomes(folder: Path) -> dict[str, dict[str, str]]:
@@ -122,7 +128,7 @@ def _record(slide_id: str, known: Mapping[str, str], folder: Path | None) -> Sli
     if status == "done" and own != "done":
         status = own  # begun again since
     why, summary = known.get("why", "") if status == "failed" else "", None
-    if folder is not None:
+    if folder is not None and (folder / STORE).is_dir():
         try:
             summary = _summary(slide_id, folder)
         except Exception as error:  # a damaged file may make any library raise anything
