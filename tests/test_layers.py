@@ -27,6 +27,7 @@ ONLY_IN = {
     "click": ("cli",),
     "rich": ("cli",),
     "matplotlib": ("exports", "sinks"),
+    "jinja2": ("reports",),
     "napari": ("viewer",),
 }
 BELOW_CONFIG = ("geometry", "grids", "errors", "_version", "_plugins", "_strict", "_layers")

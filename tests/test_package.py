@@ -34,8 +34,13 @@ def test_the_wheel_is_small_and_holds_real_files_of_the_linked_folders(wheel):
     assert "wsi_maxmin/assets/camelyon16-demo.safetensors" in names
     assert "wsi_maxmin/py.typed" in names
     page = {str(path.relative_to(ROOT)) for path in (ROOT / "wsi_maxmin/viewer/page").rglob("*") if path.is_file()}
+    page |= {f"wsi_maxmin/reports/page/{path.name}" for path in (ROOT / "wsi_maxmin/reports/page").iterdir()}
     assert page <= set(names)
-    assert {"wsi_maxmin/viewer/page/openseadragon/LICENSE.txt", "wsi_maxmin/viewer/page/js/slide.js"} <= page
+    assert {
+        "wsi_maxmin/viewer/page/openseadragon/LICENSE.txt",
+        "wsi_maxmin/viewer/page/js/slide.js",
+        "wsi_maxmin/reports/page/page.html",
+    } <= page
     assert {name.split("/")[0] for name in names} == {"wsi_maxmin", f"wsi_maxmin-{__version__}.dist-info"}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.run_results import read_run, read_runs
+from wsi_maxmin.run_results import read_run, read_runs, read_scores
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = ROOT / "benchmarks" / "results" / "glas"
@@ -53,6 +53,31 @@ def test_a_run_is_its_settings_losses_scores_and_images(tmp_path):
     assert run.images[0] == first
     assert run.images[1]["f1_foreground"] is None
     assert run.model == tmp_path / "maxmin-sem-s3" / "model.safetensors"
+
+
+def test_an_unfinished_run_is_read_as_far_as_it_came_where_that_is_asked_for(tmp_path):
+    folder = write_run(tmp_path / "run", status="interrupted", scored=False)
+    facts = json.loads((folder / "run.json").read_text())
+    del facts["best_epoch"]
+    (folder / "run.json").write_text(json.dumps(facts))
+    (folder / "metrics.jsonl").write_text('{"epoch": 1, "best_epoch": 1}\n{"epoch": 2, "best_epoch": 1}\n')
+    with pytest.raises(InputError, match="no finished training"):
+        read_run(folder)
+    run = read_run(folder, unfinished=True)
+    assert (run.best_epoch, len(run.epochs), run.scores, run.images) == (1, 2, None, None)
+    (folder / "metrics.jsonl").unlink()
+    assert read_run(folder, unfinished=True).best_epoch == 0
+    (folder / "run.json").write_text('{"status": "done"}')
+    with pytest.raises(InputError, match=r"run\.json is damaged"):
+        read_run(folder)
+
+
+def test_scores_are_read_without_their_training(tmp_path):
+    scores, images = read_scores(write_run(tmp_path / "run") / "scores")
+    assert scores == SCORES
+    assert images is not None
+    assert [row["image"] for row in images] == ["7", "8"]
+    assert read_scores(tmp_path) == (None, None)
 
 
 def test_folders_of_runs_are_looked_into_and_the_unfinished_left_out(tmp_path):

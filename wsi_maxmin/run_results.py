@@ -99,34 +99,54 @@ def is_finished(folder: Path) -> bool:
     return (read_json(folder / RUN_FILE) or {}).get("status") == "done"
 
 
-def read_run(folder: Path) -> RunResult:
-    """Read the folder of a finished training.
+def read_run(folder: Path, *, unfinished: bool = False) -> RunResult:
+    """Read the folder of a training.
+
+    Parameters
+    ----------
+    folder : Path
+    unfinished : bool
+        Read one that was stopped or is going on, too, as far as it came; without an epoch its best is 0.
 
     Raises
     ------
     InputError
         If it is none, or a file of it is damaged.
     """
-    if not is_finished(folder):
+    if not unfinished and not is_finished(folder):
         raise InputError("no finished training", got=folder, remedy="wsi-maxmin train … --resume")
-    facts = _object(folder / RUN_FILE)
-    scores = folder / SCORES_FOLDER
+    facts, epochs = _object(folder / RUN_FILE), _lines(folder / METRICS)
+    best = epochs[-1].get("best_epoch", 0) if unfinished and epochs else 0
+    scores, images = read_scores(folder / SCORES_FOLDER)
     try:
         return RunResult(
             name=_without_seed(folder.resolve().name, facts["settings"]["seed"]),
             seed=facts["settings"]["seed"],
             settings=facts["settings"],
-            epochs=_lines(folder / METRICS),
-            best_epoch=facts["best_epoch"],
+            epochs=epochs,
+            best_epoch=facts.get("best_epoch", best) if unfinished else facts["best_epoch"],
             seconds=sum(epoch["train_seconds"] + epoch["valid_seconds"] for epoch in facts["epochs"]),
             device=facts["device"],
             packages=facts["environment"]["packages"],
-            scores=_object(scores / _SCORES) if (scores / _SCORES).is_file() else None,
-            images=_images(scores / _IMAGES) if (scores / _SCORES).is_file() else None,
+            scores=scores,
+            images=images,
             folder=folder,
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / RUN_FILE} is damaged", got=f"no {error}") from error
+
+
+def read_scores(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[ImageRow, ...] | None]:
+    """Read what `wsi-maxmin evaluate` left: scores, and a row an image; None where it left none.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged.
+    """
+    if not (folder / _SCORES).is_file():
+        return None, None
+    return _object(folder / _SCORES), _images(folder / _IMAGES)
 
 
 def _read_folder(folder: Path) -> list[RunResult]:
