@@ -1,6 +1,5 @@
 """Any timm encoder as a trunk that gives one feature map, and where its weights come from."""
 
-import importlib
 import importlib.util
 import pickle
 from collections.abc import Mapping
@@ -79,7 +78,9 @@ class Encoder(nn.Module):
 
 def _timm() -> Any:
     # Only where an encoder is made: it takes more than a second to load, and a TorchScript classifier has none.
-    return importlib.import_module("timm")
+    import timm
+
+    return timm
 
 
 def _create(config: EncoderConfig) -> Any:
