@@ -11,7 +11,7 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.runinfo import RUN_FILE, read_json
 
 GATHERED = "runs.json"
-METRICS, CHECKPOINT, SCORES_FOLDER = "metrics.jsonl", "model.safetensors", "scores"
+METRICS, CHECKPOINT, SCORES_FOLDER, SWEEPS = "metrics.jsonl", "model.safetensors", "scores", "sweeps"
 _SCORES, _IMAGES = "scores.json", "images.csv"
 _TEXT = ("image", "label", "predicted")
 
@@ -44,6 +44,8 @@ class RunResult:
         A row an image: its scores in per cent, and the share of its pixels that is foreground, predicted and true.
     folder : Path or None
         Where its model is; None where only its figures were kept.
+    sweep : tuple of mapping
+        Scores of its model with other parameters, each naming them as ``changed``.
     """
 
     name: str
@@ -57,6 +59,7 @@ class RunResult:
     scores: Mapping[str, Any] | None
     images: tuple[ImageRow, ...] | None
     folder: Path | None
+    sweep: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def model(self) -> Path | None:
@@ -123,6 +126,7 @@ def read_run(folder: Path) -> RunResult:
             scores=_object(scores / _SCORES) if (scores / _SCORES).is_file() else None,
             images=_images(scores / _IMAGES) if (scores / _SCORES).is_file() else None,
             folder=folder,
+            sweep=tuple(_object(path) for path in sorted(folder.glob(f"{SWEEPS}/*/{_SCORES}"))),
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / RUN_FILE} is damaged", got=f"no {error}") from error
@@ -160,6 +164,7 @@ def _gathered(folder: Path) -> list[RunResult]:
                 scores=facts["scores"],
                 images=_images(folder / f"{name}.csv"),
                 folder=None,
+                sweep=tuple(facts.get("sweep", ())),
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder / GATHERED}: {name} is damaged", got=f"no {error}") from error
