@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -147,7 +148,7 @@ def _pictured(name: str, of: dict[str, tuple[Prediction, tuple[float | None, flo
     )
 
 
-def _shrink(pixels: npt.NDArray[np.generic], how: Image.Resampling) -> npt.NDArray[np.generic]:
+def _shrink(pixels: npt.NDArray[Any], how: Image.Resampling) -> npt.NDArray[Any]:
     image = Image.fromarray(pixels)
     scale = min(_LONGEST_PX / max(image.size), 1.0)
     return np.asarray(image.resize((round(image.width * scale), round(image.height * scale)), how))

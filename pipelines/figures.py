@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.figures import by_number
@@ -85,7 +86,8 @@ def draw_figures(
         look=None if data is None else partial(look_at, data, device=device, progress=progress),
     )
     out.mkdir(parents=True, exist_ok=True)
-    drawn, facts = [], {}
+    drawn: list[DrawnFigure] = []
+    facts: dict[str, dict[str, Any]] = {}
     with progress.track("figures", len(numbers), unit="figure") as advance, look():
         for number in numbers:
             module = modules[number]

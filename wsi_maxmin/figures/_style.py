@@ -8,7 +8,6 @@ from textwrap import fill
 from typing import Any
 
 import matplotlib.style
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 

@@ -46,7 +46,7 @@ def _draw_matrix(axes: Axes, method: Method) -> None:
     mean, deviation = matrices.mean(axis=0), _deviation(matrices)
     axes.imshow(mean, cmap=MAP, vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(mean):
-        text = f"{value:.0f}" if deviation is None else f"{value:.0f} ± {deviation[row, column]:.0f}"
+        text = f"{value:.0f}" if deviation is None else f"{value:.0f}\n± {deviation[row, column]:.0f}"
         axes.text(column, row, text, color=_ink(value), ha="center", va="center", fontsize=8)
     axes.set_title(method.title)
     axes.set_xticks([0, 1], _CLASSES)

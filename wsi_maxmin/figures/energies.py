@@ -1,8 +1,11 @@
 """Fig. 3: what the two uncertainties of the background cost, and how strongly they pull, for two classes."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from wsi_maxmin.figures._results import Drawing, Results
 from wsi_maxmin.figures._style import BLUE, VERMILION, sheet
@@ -35,14 +38,14 @@ def draw(number: str, results: Results) -> Drawing:  # noqa: ARG001 - drawn of t
         axes.set(xlabel="probability p of one class", xlim=(0, 1))
         axes.axvline(0.5, color="#999999", linewidth=0.6, linestyle=":")
         axes.grid(visible=True)
-    left.legend(loc="upper center")
+    right.legend(loc="upper left")
     return Drawing(figure=figure, facts={"source": "wsi_maxmin.losses, by autograd", "points": _STEPS})
 
 
-def _evaluate(energy: object, probability: _Curve) -> tuple[_Curve, _Curve]:
+def _evaluate(energy: Callable[[Tensor], Tensor], probability: _Curve) -> tuple[_Curve, _Curve]:
     """Return an energy and its derivative over p, where the posterior is (p, 1 − p)."""
     p = torch.tensor(probability, requires_grad=True)
     # The log-softmax of logarithms that are a posterior's is these logarithms.
-    values = torch.stack([energy(pair[None]) for pair in torch.stack([p, 1 - p], dim=1).log()])  # type: ignore[operator]
+    values = torch.stack([energy(pair[None]) for pair in torch.stack([p, 1 - p], dim=1).log()])
     (slopes,) = torch.autograd.grad(values.sum(), p)
     return values.detach().numpy(), slopes.numpy()

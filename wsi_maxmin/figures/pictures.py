@@ -107,7 +107,7 @@ def choose(choice: Choice, run: RunResult) -> list[str]:
     scored = [
         (float(np.mean(defined)), str(row["image"]))
         for row in rows
-        if (defined := [row[key] for key in ("f1_foreground", "f1_background") if row.get(key) is not None])
+        if (defined := [of for key in ("f1_foreground", "f1_background") if isinstance(of := row.get(key), float)])
     ]
     order = [name for _, name in sorted(scored)]
     places = [(2 * part + 1) * len(order) // (2 * choice.parts) for part in choice.taken]
@@ -118,7 +118,7 @@ def _rule(choice: Choice, reference: Method) -> str:
     which = f" of class {choice.label}" if choice.label else ""
     parts = ", ".join(str(part + 1) for part in choice.taken)
     return (
-        f"Images{which} ordered by the mean of F1+ and F1− of {reference.title} (seed {reference.runs[0].seed}) and cut "
+        f"Images{which} ordered by the mean of F1+ and F1− of {reference.title} (seed {reference.runs[0].seed}), cut "
         f"into {choice.parts} parts; shown are the middles of parts {parts}"
     )
 
@@ -136,7 +136,7 @@ def _draw(title: str, methods: Sequence[Method], shown: Sequence[Pictured]) -> A
         axes.set_axis_off()
     for index, picture in enumerate(shown):
         of_picture = grid[index * lines : (index + 1) * lines].ravel()
-        _draw_picture(of_picture, picture, methods)
+        _draw_picture(list(of_picture), picture, methods)
     colours = ScalarMappable(Normalize(0, 1), MAP)
     figure.colorbar(
         colours, ax=grid.ravel().tolist(), orientation="horizontal", shrink=0.25, aspect=30, pad=0.01,

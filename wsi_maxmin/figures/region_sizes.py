@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ FIGURES = {"7": f"region sizes on {GLAS.title}", "8": f"region sizes on {P512.ti
 
 _COLUMNS = 4
 _MANY = 500
-_MARKS = ({"color": BLUE, "marker": "o"}, {"color": VERMILION, "marker": "^"})
+_MARKS: tuple[dict[str, Any], ...] = ({"color": BLUE, "marker": "o"}, {"color": VERMILION, "marker": "^"})
 
 
 def draw(number: str, results: Results) -> Drawing:
@@ -50,7 +51,7 @@ def draw(number: str, results: Results) -> Drawing:
         axes.set_axis_off()
     for axes, method in zip(grid.ravel(), methods, strict=False):
         _draw_method(axes, method, dataset)
-    _label(figure, grid.ravel()[: len(methods)], columns)
+    _label(figure, list(grid.ravel()[: len(methods)]), columns)
     facts = {"dataset": dataset.name, "split": split, "methods": [method.facts for method in methods]}
     return Drawing(figure=figure, facts=facts, left_out=left_out(methods, dataset))
 
