@@ -123,7 +123,7 @@ def read_run(folder: Path) -> RunResult:
             seconds=sum(epoch["train_seconds"] + epoch["valid_seconds"] for epoch in facts["epochs"]),
             device=facts["device"],
             packages=facts["environment"]["packages"],
-            scores=_object(scores / _SCORES) if (scores / _SCORES).is_file() else None,
+            scores=_own_scores(scores / _SCORES),
             images=_images(scores / _IMAGES) if (scores / _SCORES).is_file() else None,
             folder=folder,
             sweep=tuple(_object(path) for path in sorted(folder.glob(f"{SWEEPS}/*/{_SCORES}"))),
@@ -170,6 +170,17 @@ def _gathered(folder: Path) -> list[RunResult]:
             raise InputError(f"{folder / GATHERED}: {name} is damaged", got=f"no {error}") from error
         runs.append(run)
     return runs
+
+
+def _own_scores(path: Path) -> dict[str, Any] | None:
+    scores = _object(path) if path.is_file() else None
+    if scores is not None and "changed" in scores:
+        raise InputError(
+            f"{path} is of the model with other parameters",
+            got=scores["changed"],
+            remedy=f"wsi-maxmin evaluate {path.parent.parent} --data DIR --out {path.parent}",
+        )
+    return scores
 
 
 def _without_seed(name: str, seed: int) -> str:

@@ -186,9 +186,9 @@ class Drawing:
     left_out: tuple[str, ...] = ()
 
 
-def left_out(methods: Sequence[Method], dataset: Dataset) -> tuple[str, ...]:
-    """Name the methods of the paper that are not among these."""
-    names = {method.name for method in methods}
+def left_out(methods: Sequence[Method], dataset: Dataset, *besides: str) -> tuple[str, ...]:
+    """Name the methods of the paper that are neither among these nor in `besides`."""
+    names = {*besides, *(method.name for method in methods)}
     if absent := [title for name, title in METHODS.items() if name not in names]:
         return (f"{', '.join(absent)}: no such run; {dataset.command}",)
     return ()

@@ -59,7 +59,7 @@ def sheet(height_in: float, title: str, *, width_in: float = PAGE_IN) -> Figure:
     """Return an empty figure, its title broken to its width."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     letters = round(_LETTERS_A_LINE * width_in / PAGE_IN)
-    figure.suptitle(fill(title, letters), x=0.01, horizontalalignment="left", parse_math=False)
+    figure.suptitle(fill(title, letters, break_on_hyphens=False), x=0.01, horizontalalignment="left", parse_math=False)
     return figure
 
 

@@ -15,6 +15,7 @@ FIGURES = {"10": f"F1 over λ, σ and ω on {GLAS.title}"}
 
 PARAMS = "model.params."
 _LEAST_SPAN = 25.0
+_HALF = 0.5
 _TRAINED = "scripts/gpu_backlog.sh --data DIR --out RUNS --rows 'lambda-1e-5 lambda-1e-3 lambda-1e-1 lambda-1'"
 _REEVALUATED = "wsi-maxmin figures RUNS --only 10 --sweep --data DIR --out DIR"
 _SCORES: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -51,6 +52,7 @@ def draw(number: str, results: Results) -> Drawing:  # noqa: ARG001 - there is o
     figure = sheet(2.5, f"{GLAS.title}, {split_of(split)}, {METHODS[SEM]}. {_explain(weights, again, swept)}")
     panels = figure.subplots(1, 3)
     panels[0].set_xscale("log")
+    panels[2].set_xscale("log")
     trained = _params(again)
     _draw_panel(panels[0], weights if len(weights) > 1 else {}, "λ, trained anew", trained.background_weight)
     sigma = min(trained.sigma + trained.sigma_step * again.best_epoch, max(trained.sigma_cap, trained.sigma))
@@ -126,6 +128,8 @@ def _explain(weights: Points, again: RunResult, swept: Mapping[str, Points]) -> 
         words.append("λ: a training a value" + (f", mean ± sd of the seeds ({seeds})" if seeds else ""))
     if any(swept.values()):
         words.append(f"σ, ω: the model of {again.name} with seed {again.seed}, not trained anew")
+    if swept["omega"] and (again.scores or {}).get("threshold") == _HALF:
+        words.append("cut at 0.5, a mask is where the map is ≥ σ, whatever ω")
     return "; ".join(words) + ". Dotted: as trained"
 
 

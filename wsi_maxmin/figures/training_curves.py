@@ -24,6 +24,8 @@ from wsi_maxmin.figures._style import BLACK, lines, sheet
 FIGURES = {"B.1": f"training curves on {GLAS.title}", "B.2": f"training curves on {P512.title}"}
 
 _COLUMNS = 4
+_UNTRAINED = ("all-ones", "grad-cam")
+"""One learns nothing, the other is read off the model of CAM-Avg."""
 _TOTAL, _ACCURACY = "loss_total", "valid_accuracy"
 _LOSS = "loss_"
 
@@ -59,7 +61,7 @@ def draw(number: str, results: Results) -> Drawing:
     figure.align_ylabels()
     _key(figure, styles)
     facts = {"dataset": dataset.name, "methods": [_facts(method) for method in methods]}
-    return Drawing(figure=figure, facts=facts, left_out=left_out(methods, dataset))
+    return Drawing(figure=figure, facts=facts, left_out=left_out(methods, dataset, *_UNTRAINED))
 
 
 def _styles(methods: Sequence[Method]) -> dict[str, dict[str, Any]]:
