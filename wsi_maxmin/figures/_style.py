@@ -20,7 +20,7 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
 )  # fmt: skip
 """Okabe and Ito's colours, but for their yellow, which is too bright for a line on white."""
 
-_LETTERS_A_LINE = 118
+_LETTERS_A_LINE = 130
 _RC = {
     "font.size": SMALLEST_PT,
     "axes.titlesize": 7.5,
@@ -74,6 +74,9 @@ def lines() -> Iterator[dict[str, Any]]:
 def save(figure: Figure, stem: Path, dpi: int) -> list[str]:
     """Write ``stem.pdf`` and ``stem.png``, the same bytes each time, and return their names."""
     FigureCanvasAgg(figure)
+    # Once for both files: the layout takes most of the time.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     names = []
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {})):
         path = stem.with_name(f"{stem.name}.{kind}")

@@ -124,7 +124,7 @@ def _draw_panel(axes: Axes, points: Points, title: str, trained: float) -> None:
 def _explain(weights: Points, again: RunResult, swept: Mapping[str, Points]) -> str:
     words = []
     if len(weights) > 1:
-        seeds = ", ".join(f"{len(of)} at {value:g}" for value, of in weights.items() if len(of) > 1)
+        seeds = ", ".join(f"{len(of)} at {_short(value)}" for value, of in weights.items() if len(of) > 1)
         words.append("λ: a training a value" + (f", mean ± sd of the seeds ({seeds})" if seeds else ""))
     if any(swept.values()):
         words.append(f"σ, ω: the model of {again.name} with seed {again.seed}, not trained anew")
@@ -133,11 +133,19 @@ def _explain(weights: Points, again: RunResult, swept: Mapping[str, Points]) -> 
     return "; ".join(words) + ". Dotted: as trained"
 
 
+def _short(value: float) -> str:
+    return f"{value:g}".replace("e-0", "e-")
+
+
 def _facts(split: str, weights: Points, again: RunResult, swept: Mapping[str, Points]) -> dict[str, Any]:
     return {
         "dataset": GLAS.name,
         "split": split,
-        "lambda": {f"{value:g}": [of["run"] for of in scores] for value, scores in weights.items()},
-        "re-evaluated": {"run": again.name, "seed": again.seed, "model": (again.scores or {}).get("model")},
+        "lambda": {_short(value): [of["run"] for of in scores] for value, scores in weights.items()},
+        "re-evaluated": {
+            "run": again.name,
+            "seed": again.seed,
+            "model": again.sweep[0]["model"] if again.sweep else None,
+        },
         **{name: list(points) for name, points in swept.items()},
     }
