@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wsi_maxmin.errors import InputError
+from wsi_maxmin.errors import InputError, MissingResultsError
 from wsi_maxmin.figures import by_number
-from wsi_maxmin.figures._results import MissingResultsError, Results
+from wsi_maxmin.figures._results import Results
 from wsi_maxmin.figures._style import look, save
 from wsi_maxmin.pipelines._figure_models import evaluate_again, look_at
 from wsi_maxmin.progress import Progress, Quiet

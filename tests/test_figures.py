@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +14,15 @@ from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 
 from wsi_maxmin.cli import group
-from wsi_maxmin.errors import InputError
+from wsi_maxmin.errors import InputError, MissingResultsError
 from wsi_maxmin.figures import by_number, confusion, energies, pictures, region_sizes, sweeps, training_curves
-from wsi_maxmin.figures._results import GLAS, METHODS, P512, MissingResultsError, Pictured, Results
+from wsi_maxmin.figures._results import GLAS, METHODS, P512, Pictured, Results
 from wsi_maxmin.figures._style import SMALLEST_PT, lines, look
 from wsi_maxmin.pipelines.figures import draw_figures
-from wsi_maxmin.run_results import RunResult
+from wsi_maxmin.run_results import RunResult, read_runs
 from wsi_maxmin.runinfo import read_json
 
+COMMITTED = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "glas"
 EPOCHS = tuple(
     {"epoch": epoch, "loss_total": 1 / epoch, "loss_image": 0.5 / epoch, "loss_background": 2.0, "valid_accuracy": 50.0}
     for epoch in (1, 2, 3)
@@ -65,6 +67,7 @@ def changed(f1=60.0, **values):
         "changed": {f"model.params.{name}": of for name, of in values.items()},
         "f1_foreground": f1,
         "f1_background": 1,
+        "model": "again",
     }
 
 
@@ -220,9 +223,23 @@ def test_sigma_and_omega_are_drawn_of_one_model_and_said_to_be():
     assert curve(sigma, "F1+")[1].tolist() == [60, 77]
     assert [line.get_xdata()[0] for line in sigma.lines if line.get_linestyle() == ":"] == [0.15]
     assert [text.get_text() for text in shown["ω, one model re-evaluated"].texts] == ["not run"]
+    assert drawing.facts["re-evaluated"] == {"run": "maxmin-sem", "seed": 0, "model": "again"}
     assert len(drawing.left_out) == 2
     assert "λ: trained with one value alone; scripts/gpu_backlog.sh" in drawing.left_out[0]
     assert "ω: not evaluated; wsi-maxmin figures RUNS --only 10 --sweep" in drawing.left_out[1]
+
+
+def test_the_results_of_this_repository_have_every_panel_of_the_sweeps():
+    drawing = drawn(sweeps, "10", *read_runs([COMMITTED]))
+    assert drawing.left_out == ()
+    shown = panels(drawing)
+    assert curve(shown["λ, trained anew"], "F1+")[0].tolist() == [1e-7, 1e-3, 1e-1, 1]
+    sigma, scores = curve(shown["σ, one model re-evaluated"], "F1+")
+    assert (sigma[0], sigma[-1], scores[-1]) == (0, 1, pytest.approx(0, abs=1e-3))
+    # The F1+ of all ones on these images, by all images' true sizes.
+    sizes = [row["true_fraction"] for row in read_runs([COMMITTED])[0].images]
+    assert scores[0] == pytest.approx(np.mean([200 * size / (1 + size) for size in sizes]), abs=1e-6)
+    assert np.ptp(curve(shown["ω, one model re-evaluated"], "F1−")[1]) < 1e-3
 
 
 def test_the_value_that_a_model_was_trained_with_is_the_one_that_training_ended_with():

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from wsi_maxmin.errors import InputError
+from wsi_maxmin.errors import MissingResultsError
 from wsi_maxmin.run_results import RunResult
 
 SEM = "maxmin-sem"
@@ -30,10 +30,6 @@ METHODS = {
 
 _SPLITS = ("test", "valid", "train")
 _PATCH_PX = 416
-
-
-class MissingResultsError(InputError):
-    """A figure's results are not there; the message names the command that makes them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

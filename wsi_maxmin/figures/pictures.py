@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
+from wsi_maxmin.errors import MissingResultsError
 from wsi_maxmin.figures._results import (
     GLAS,
     P512,
@@ -17,7 +18,6 @@ from wsi_maxmin.figures._results import (
     Dataset,
     Drawing,
     Method,
-    MissingResultsError,
     Pictured,
     Results,
     left_out,

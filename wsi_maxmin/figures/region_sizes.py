@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wsi_maxmin.errors import MissingResultsError
 from wsi_maxmin.figures._results import (
     GLAS,
     P512,
     Dataset,
     Drawing,
     Method,
-    MissingResultsError,
     Results,
     left_out,
     seeds_of,

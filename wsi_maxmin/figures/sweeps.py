@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from wsi_maxmin.figures._results import GLAS, METHODS, SEM, Drawing, MissingResultsError, Results, split_of
+from wsi_maxmin.errors import MissingResultsError
+from wsi_maxmin.figures._results import GLAS, METHODS, SEM, Drawing, Results, split_of
 from wsi_maxmin.figures._style import BLUE, VERMILION, sheet
 from wsi_maxmin.models.maxmin import Params
 from wsi_maxmin.run_results import RunResult

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from wsi_maxmin.errors import MissingResultsError
 from wsi_maxmin.figures._results import (
     GLAS,
     P512,
     Drawing,
     Method,
-    MissingResultsError,
     Results,
     left_out,
     seeds_of,
