@@ -9,12 +9,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint
-from wsi_maxmin.data import Sample, read_samples
+from wsi_maxmin.data import Sample, Split, read_samples
 from wsi_maxmin.device import pick_device
-from wsi_maxmin.errors import InputError
+from wsi_maxmin.errors import InputError, MissingResultsError
 from wsi_maxmin.figures._results import GLAS, METHODS, SEM, Pictured
 from wsi_maxmin.figures.sweeps import PARAMS
 from wsi_maxmin.metrics import count_pixels, dice_of
+from wsi_maxmin.pipelines._evaluated_model import reading_as
 from wsi_maxmin.pipelines._scoring import Prediction, predict
 from wsi_maxmin.pipelines.evaluate import SCORES, EvaluateSettings, evaluate_model
 from wsi_maxmin.progress import Progress
@@ -31,21 +32,28 @@ _LONGEST_PX = 400
 
 
 def look_at(
-    data: Path, runs: Sequence[RunResult], split: str, names: Sequence[str], *, device: str, progress: Progress
+    data: Path,
+    runs: Sequence[RunResult],
+    split: Split,
+    names: Sequence[str],
+    *,
+    overrides: Sequence[str] = (),
+    device: str,
+    progress: Progress,
 ) -> list[Pictured]:
     """Run the models of runs over images, and return each image with their masks, as large as a figure shows.
 
     Raises
     ------
-    InputError
+    MissingResultsError
         If an image is not among the data, or a model is not the one that was scored.
     """
     looked: list[dict[str, tuple[Prediction, tuple[float | None, float | None]]]] = [{} for _ in names]
     with progress.track("masks", len(runs), unit="model") as advance:
         for run in runs:
             checkpoint = _checkpoint(run)
-            config = checkpoint.config
-            samples = _named(read_samples(data, config.data, split, seed=config.seed), names, data)  # type: ignore[arg-type]
+            config = reading_as(checkpoint.config, overrides)
+            samples = _named(read_samples(data, config.data, split, seed=config.seed), names, data)
             scores = run.scores or {}
             # An image a pass: their order is that of the names.
             predictions = predict(
@@ -63,7 +71,14 @@ def look_at(
     return [_pictured(name, of) for name, of in zip(names, looked, strict=True)]
 
 
-def evaluate_again(runs: Sequence[RunResult], data: Path | None, *, device: str, progress: Progress) -> None:
+def evaluate_again(
+    runs: Sequence[RunResult],
+    data: Path | None,
+    *,
+    overrides: Sequence[str] = (),
+    device: str,
+    progress: Progress,
+) -> None:
     """Score the model of Max-Min SEM on GlaS at each value of `SWEPT`; what was scored before is kept.
 
     Raises
@@ -86,13 +101,13 @@ def evaluate_again(runs: Sequence[RunResult], data: Path | None, *, device: str,
         for name, value in values:
             out = run.folder / SWEEPS / f"{name}-{value:g}"
             if (read_json(out / SCORES) or {}).get("model") != run.scores["model"]:
-                overrides = [f"{PARAMS}{name}={value}"]
+                asked = [*overrides, f"{PARAMS}{name}={value}"]
                 evaluate_model(
                     str(run.model),
                     data,
                     run.scores["split"],
                     out=out,
-                    overrides=overrides,
+                    overrides=asked,
                     device=device,
                     settings=settings,
                 )
@@ -102,11 +117,11 @@ def evaluate_again(runs: Sequence[RunResult], data: Path | None, *, device: str,
 def _checkpoint(run: RunResult) -> Checkpoint:
     """Load the model of a run, which must be the one that its scores are of."""
     if run.model is None:
-        raise InputError("no model was kept", got=run.name)
+        raise MissingResultsError("no model was kept", got=run.name)
     checkpoint = load_checkpoint(run.model)
     scored = (run.scores or {}).get("model")
     if checkpoint.fingerprint() != scored:
-        raise InputError(
+        raise MissingResultsError(
             f"the scores in {run.folder} are of another model",
             got=checkpoint.fingerprint(),
             expected=scored,
@@ -118,7 +133,11 @@ def _checkpoint(run: RunResult) -> Checkpoint:
 def _named(samples: Sequence[Sample], names: Sequence[str], data: Path) -> list[Sample]:
     by_name = {sample.name: sample for sample in samples}
     if absent := [name for name in names if name not in by_name]:
-        raise InputError("scored images are not among the data", got=", ".join(absent), remedy=f"check {data}")
+        raise MissingResultsError(
+            "scored images are not among the data",
+            got=", ".join(absent),
+            remedy=f"check {data}, and give the --set that they were scored with",
+        )
     return [by_name[name] for name in names]
 
 

@@ -45,6 +45,7 @@ def draw_figures(
     *,
     only: Sequence[str] | None = None,
     data: Path | None = None,
+    overrides: Sequence[str] = (),
     sweep: bool = False,
     dpi: int = 300,
     device: str = "auto",
@@ -64,6 +65,8 @@ def draw_figures(
         Numbers of the figures; by default all.
     data : Path, optional
         Folder of the data: for pictures, and for `sweep`.
+    overrides : sequence of str
+        How it is read, ``data.key=value``, if the scores were made so.
     sweep : bool
         First score the model of the Max-Min SEM run again at other values of σ and of ω, into ``sweeps`` of its folder.
     dpi : int
@@ -80,10 +83,10 @@ def draw_figures(
     if unknown := [number for number in numbers if number not in modules]:
         raise InputError("no such figure", got=", ".join(unknown), expected=f"some of {', '.join(modules)}")
     if sweep:
-        evaluate_again(read_runs(folders), data, device=device, progress=progress)
+        evaluate_again(read_runs(folders), data, overrides=overrides, device=device, progress=progress)
     results = Results(
         runs=read_runs(folders),
-        look=None if data is None else partial(look_at, data, device=device, progress=progress),
+        look=None if data is None else partial(look_at, data, overrides=overrides, device=device, progress=progress),
     )
     out.mkdir(parents=True, exist_ok=True)
     drawn: list[DrawnFigure] = []

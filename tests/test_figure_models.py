@@ -75,6 +75,13 @@ def test_masks_and_scores_of_a_picture_are_those_of_the_evaluation(run, data):
         assert picture.scores["maxmin-sem"] == pytest.approx(tuple(100 * of for of in dice_of(counts)))
 
 
+def test_data_are_read_as_the_scores_were_made(run, data):
+    (data / "labels.csv").rename(data / "other.csv")
+    with pytest.raises(InputError, match=r"labels\.csv"):
+        look_at(data, [read_run(run)], "valid", ["3.png"], **HOW)
+    assert look_at(data, [read_run(run)], "valid", ["3.png"], overrides=["data.valid=other.csv"], **HOW)
+
+
 def test_large_images_are_shrunk_to_what_a_figure_shows(run, data, monkeypatch):
     monkeypatch.setattr(_figure_models, "_LONGEST_PX", 16)
     (picture,) = look_at(data, [read_run(run)], "valid", ["3.png"], **HOW)

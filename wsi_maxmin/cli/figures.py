@@ -19,6 +19,7 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, value: str | 
     "--only", callback=_numbers, metavar="3,5,B.1", help="Figures by their number in the paper.  [default: all]"
 )
 @click.option("--data", type=EXISTING_PATH, help="Folder of the data, for pictures and --sweep.")
+@click.option("--set", "overrides", multiple=True, metavar="data.key=value", help="As the scores were made with.")
 @click.option("--sweep", is_flag=True, help="First score the Max-Min SEM model again at other σ and ω, for Fig. 10.")
 @click.option("--dpi", default=300, show_default=True, type=click.IntRange(50, 1200), help="Of the PNG.")
 @device_option

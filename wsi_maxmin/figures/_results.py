@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from wsi_maxmin.data._samples import Split
 from wsi_maxmin.errors import MissingResultsError
 from wsi_maxmin.run_results import RunResult
 
@@ -28,7 +29,7 @@ METHODS = {
 }
 """What runs are called, and what the paper calls them, in the order of its tables."""
 
-_SPLITS = ("test", "valid", "train")
+_SPLITS: tuple[Split, ...] = ("test", "valid", "train")
 _PATCH_PX = 416
 
 
@@ -111,7 +112,7 @@ class Pictured:
     scores: Mapping[str, tuple[float | None, float | None]]
 
 
-Look = Callable[[Sequence[RunResult], str, Sequence[str]], list[Pictured]]
+Look = Callable[[Sequence[RunResult], Split, Sequence[str]], list[Pictured]]
 """Runs, split and names of images to those images with the soft masks of the runs' models."""
 
 
@@ -139,7 +140,7 @@ class Results:
         """
         return self._methods(dataset, [run for run in self.runs if dataset.holds(run)], "run")
 
-    def scored(self, dataset: Dataset) -> tuple[list[Method], str]:
+    def scored(self, dataset: Dataset) -> tuple[list[Method], Split]:
         """Return the methods with scores on one split, the test split where there are any, and that split.
 
         Raises
@@ -149,8 +150,8 @@ class Results:
         """
         runs = [run for run in self.runs if dataset.holds(run) and run.scores is not None]
         by_split = {split: [run for run in runs if (run.scores or {}).get("split") == split] for split in _SPLITS}
-        split = next((split for split in _SPLITS if by_split[split]), "")
-        return self._methods(dataset, by_split.get(split, []), "scored run"), split
+        split = next((split for split in _SPLITS if by_split[split]), _SPLITS[0])
+        return self._methods(dataset, by_split[split], "scored run"), split
 
     @staticmethod
     def _methods(dataset: Dataset, runs: Sequence[RunResult], kind: str) -> list[Method]:
