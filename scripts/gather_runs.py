@@ -3,9 +3,9 @@
 gather_runs.py RUNS… --out DIR
 
 Every RUN is a folder that `gpu_backlog.sh` has made: run.json, metrics.jsonl and scores/scores.json. Its name is
-NAME-sSEED. Unfinished runs are left out and named. DIR gets runs.json, what was gathered before included,
-those of its sweeps included, NAME-sSEED.jsonl with the losses of each epoch, and NAME-sSEED.csv with the scores of each image. Machine and folders
-are not kept.
+NAME-sSEED. Unfinished runs are left out and named. DIR gets runs.json, what was gathered before and the scores of each
+run's sweeps included, NAME-sSEED.jsonl with the losses of each epoch, and NAME-sSEED.csv with the scores of each image.
+Machine and folders are not kept.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -289,8 +290,22 @@ def test_pictures_show_image_truth_and_each_mask_with_its_threshold(tmp_path):
     np.testing.assert_array_equal(mask, expected.masks["maxmin-sem"])
     (contour,) = first[2].collections
     assert contour.levels.tolist() == [0.25]
-    assert "CAM-Avg" in drawing.left_out[0]
+    assert re.search("CAM-Avg.*: no model; wsi-maxmin reproduce glas", drawing.left_out[0])
     assert drawing.facts["images"] == ["0.png", "2.png", "6.png"]
+
+
+def test_a_long_name_keeps_to_its_panel(tmp_path):
+    names = [f"tumor_016_level_0_{index}_x_105984_y_77312_mpp_0.243_fraction_0.51.png" for index in range(8)]
+    images = tuple({**row, "image": name} for row, name in zip(IMAGES, names, strict=True))
+    runs = [with_model(a_run(name, images=images), tmp_path) for name in METHODS]
+    drawing = drawn(pictures, "9", *runs, look=fake_look)
+    drawing.figure.draw_without_rendering()
+    axes, *_ = drawing.figure.axes
+    title = axes.get_title(loc="left")
+    assert title == "tumor_016_lev…\nction_0.51.png"
+    (shown,) = [text for text in axes.findobj(Text) if text.get_text() == title]
+    assert shown.get_window_extent().width <= axes.get_window_extent().width
+    assert drawing.facts["images"][0] in names
 
 
 def test_scores_of_the_test_split_go_before_those_of_validation():

@@ -13,7 +13,7 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, value: str | 
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=EXISTING_PATH, metavar="RUNS...")
+@click.argument("runs", nargs=-1, type=EXISTING_PATH, metavar="[RUNS]...")
 @out_option
 @click.option(
     "--only", callback=_numbers, metavar="3,5,B.1", help="Figures by their number in the paper.  [default: all]"

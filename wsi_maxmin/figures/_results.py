@@ -183,11 +183,11 @@ class Drawing:
     left_out: tuple[str, ...] = ()
 
 
-def left_out(methods: Sequence[Method], dataset: Dataset, *besides: str) -> tuple[str, ...]:
-    """Name the methods of the paper that are neither among these nor in `besides`."""
+def left_out(methods: Sequence[Method], dataset: Dataset, *besides: str, lack: str = "no such run") -> tuple[str, ...]:
+    """Name the methods of the paper that are neither among these nor in `besides`, and what they lack."""
     names = {*besides, *(method.name for method in methods)}
     if absent := [title for name, title in METHODS.items() if name not in names]:
-        return (f"{', '.join(absent)}: no such run; {dataset.command}",)
+        return (f"{', '.join(absent)}: {lack}; {dataset.command}",)
     return ()
 
 

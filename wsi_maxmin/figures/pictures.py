@@ -35,6 +35,7 @@ FIGURES = {
 
 _PANELS_A_LINE = 7
 _TITLE_IN = 0.26
+_LETTERS_AN_INCH = 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ def draw(number: str, results: Results) -> Drawing:
         "methods": [{"run": method.name, "seed": run.seed} for method in kept if (run := method.with_model)],
     }
     figure = _draw(f"{choice.dataset.title}, {split_of(split)}. {rule}", kept, shown)
-    return Drawing(figure=figure, facts=facts, left_out=left_out(kept, choice.dataset))
+    return Drawing(figure=figure, facts=facts, left_out=left_out(kept, choice.dataset, lack="no model"))
 
 
 def choose(choice: Choice, run: RunResult) -> list[str]:
@@ -136,6 +137,7 @@ def _draw(title: str, methods: Sequence[Method], shown: Sequence[Pictured]) -> A
         axes.set_axis_off()
     for index, picture in enumerate(shown):
         of_picture = grid[index * lines : (index + 1) * lines].ravel()
+        of_picture[0].set_title(_in_two_lines(picture.name, int(width_in * _LETTERS_AN_INCH)), parse_math=False)
         _draw_picture(list(of_picture), picture, methods)
     colours = ScalarMappable(Normalize(0, 1), MAP)
     figure.colorbar(
@@ -147,7 +149,6 @@ def _draw(title: str, methods: Sequence[Method], shown: Sequence[Pictured]) -> A
 
 def _draw_picture(panels: Sequence[Axes], picture: Pictured, methods: Sequence[Method]) -> None:
     panels[0].imshow(picture.image, interpolation="antialiased")
-    panels[0].set_title(picture.name, parse_math=False)
     panels[1].set_title("truth")
     if picture.truth is not None:
         panels[1].imshow(picture.truth, cmap=MAP, vmin=0, vmax=1, interpolation="nearest")
@@ -159,3 +160,10 @@ def _draw_picture(panels: Sequence[Axes], picture: Pictured, methods: Sequence[M
             axes.contour(mask, levels=[threshold], colors=VERMILION, linewidths=0.7)
         scores = " / ".join("–" if score is None else f"{score:.0f}" for score in picture.scores[method.name])
         axes.set_title(f"{method.title}\n{scores}")
+
+
+def _in_two_lines(name: str, letters: int) -> str:
+    """Return a name broken to lines of so many letters, its middle left out if they are not enough."""
+    if len(name) > 2 * letters:
+        name = f"{name[: letters - 1]}…{name[-letters:]}"
+    return f"{name[:letters]}\n{name[letters:]}" if len(name) > letters else name

@@ -37,7 +37,7 @@ def draw(number: str, results: Results) -> Drawing:  # noqa: ARG001 - there is o
         If there are no such results.
     """
     runs = [run for run in results.runs if GLAS.holds(run) and run.scores is not None]
-    own = [run for run in runs if run.name == SEM]
+    own = [run for run in runs if run.name == SEM and run.settings["model"]["name"] == "maxmin"]
     if not own:
         raise MissingResultsError(f"no scored run of {METHODS[SEM]} on {GLAS.title}", remedy=GLAS.command)
     weights = _by_weight(runs, own[0])
