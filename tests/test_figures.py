@@ -18,7 +18,7 @@ from wsi_maxmin.cli import group
 from wsi_maxmin.errors import InputError, MissingResultsError
 from wsi_maxmin.figures import by_number, confusion, energies, pictures, region_sizes, sweeps, training_curves
 from wsi_maxmin.figures._results import GLAS, METHODS, P512, Pictured, Results
-from wsi_maxmin.figures._style import SMALLEST_PT, lines, look
+from wsi_maxmin.figures._style import SMALLEST_PT, lines, look, rows_and_columns
 from wsi_maxmin.pipelines.figures import draw_figures
 from wsi_maxmin.run_results import RunResult, read_runs
 from wsi_maxmin.runinfo import read_json
@@ -382,6 +382,13 @@ def _ticks_in_view(text):
     axes = text.axes
     shown = [*axes.get_xticklabels(), *axes.get_yticklabels()]
     return text not in shown
+
+
+@pytest.mark.parametrize(
+    ("panels", "expected"), [(1, (1, 1)), (4, (1, 4)), (5, (2, 3)), (6, (2, 3)), (9, (3, 3)), (12, (3, 4))]
+)
+def test_panels_are_shared_out_evenly(panels, expected):
+    assert rows_and_columns(panels, 4) == expected
 
 
 def test_lines_differ_in_dashes_and_in_colours_and_in_brightness():

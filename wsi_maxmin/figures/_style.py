@@ -1,5 +1,6 @@
 """The one look of all figures: sizes of print, colours that the colour-blind tell apart, files that never change."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import cycle
@@ -61,6 +62,12 @@ def sheet(height_in: float, title: str, *, width_in: float = PAGE_IN) -> Figure:
     letters = round(_LETTERS_A_LINE * width_in / PAGE_IN)
     figure.suptitle(fill(title, letters, break_on_hyphens=False), x=0.01, horizontalalignment="left", parse_math=False)
     return figure
+
+
+def rows_and_columns(panels: int, most: int) -> tuple[int, int]:
+    """Return the fewest rows of at most so many panels, and how many each has if they are shared out evenly."""
+    rows = math.ceil(panels / most)
+    return rows, math.ceil(panels / rows)
 
 
 def lines() -> Iterator[dict[str, Any]]:

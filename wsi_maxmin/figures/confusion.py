@@ -1,14 +1,12 @@
 """Fig. 5 and 6: where the pixels of each method go, as shares of their true class."""
 
-import math
-
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from wsi_maxmin.figures._results import GLAS, P512, Drawing, Method, Results, left_out, seeds_of, split_of
-from wsi_maxmin.figures._style import MAP, PAGE_IN, sheet
+from wsi_maxmin.figures._style import MAP, PAGE_IN, rows_and_columns, sheet
 
 FIGURES = {"5": f"pixel confusion matrices on {GLAS.title}", "6": f"pixel confusion matrices on {P512.title}"}
 
@@ -22,8 +20,7 @@ def draw(number: str, results: Results) -> Drawing:
     """Draw a matrix a method: the mean over seeds, with the standard deviation where there are several."""
     dataset = {"5": GLAS, "6": P512}[number]
     methods, split = results.scored(dataset)
-    columns = min(_COLUMNS, len(methods))
-    rows = math.ceil(len(methods) / columns)
+    rows, columns = rows_and_columns(len(methods), _COLUMNS)
     title = (
         f"{dataset.title}, {split_of(split)}: pixels of foreground (fg) and background (bg) in per cent of their true "
         f"class; {seeds_of(methods)}{', mean ± sd' if any(len(method.runs) > 1 for method in methods) else ''}"

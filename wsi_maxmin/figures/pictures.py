@@ -1,6 +1,5 @@
 """Fig. 9 and 11 to 13: images, their truth, and what each method marks."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from wsi_maxmin.figures._results import (
     left_out,
     split_of,
 )
-from wsi_maxmin.figures._style import MAP, PAGE_IN, VERMILION, sheet
+from wsi_maxmin.figures._style import MAP, PAGE_IN, VERMILION, rows_and_columns, sheet
 from wsi_maxmin.run_results import RunResult
 
 FIGURES = {
@@ -126,8 +125,7 @@ def _rule(choice: Choice, reference: Method) -> str:
 
 def _draw(title: str, methods: Sequence[Method], shown: Sequence[Pictured]) -> Any:
     panels = 2 + len(methods)
-    lines = math.ceil(panels / _PANELS_A_LINE)
-    columns = math.ceil(panels / lines)
+    lines, columns = rows_and_columns(panels, _PANELS_A_LINE)
     width_in = PAGE_IN / columns
     tallest = max(of.image.shape[0] / of.image.shape[1] for of in shown)
     figure = sheet(0.8 + len(shown) * lines * (width_in * tallest + _TITLE_IN), title)

@@ -1,6 +1,5 @@
 """Fig. 7 and 8: how large the foreground of each image is, predicted against true."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from wsi_maxmin.figures._results import (
     seeds_of,
     split_of,
 )
-from wsi_maxmin.figures._style import BLUE, VERMILION, sheet
+from wsi_maxmin.figures._style import BLUE, VERMILION, rows_and_columns, sheet
 
 FIGURES = {"7": f"region sizes on {GLAS.title}", "8": f"region sizes on {P512.title}"}
 
@@ -39,8 +38,7 @@ def draw(number: str, results: Results) -> Drawing:
             f"no scores of single images on {dataset.title}",
             remedy="wsi-maxmin evaluate RUN --data DIR --label-source true --out RUN/scores",
         )
-    columns = min(_COLUMNS, len(methods))
-    rows = math.ceil(len(methods) / columns)
+    rows, columns = rows_and_columns(len(methods), _COLUMNS)
     title = (
         f"{dataset.title}, {split_of(split)}: share of each image that is foreground, predicted against true; "
         f"{seeds_of(methods)}{', mean and range over seeds' if any(len(method.runs) > 1 for method in methods) else ''}"

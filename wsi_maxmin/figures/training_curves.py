@@ -1,6 +1,5 @@
 """Fig. B.1 and B.2: losses and validation accuracy over the epochs, a method each."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from wsi_maxmin.figures._results import (
     left_out,
     seeds_of,
 )
-from wsi_maxmin.figures._style import BLACK, lines, sheet
+from wsi_maxmin.figures._style import BLACK, lines, rows_and_columns, sheet
 
 FIGURES = {"B.1": f"training curves on {GLAS.title}", "B.2": f"training curves on {P512.title}"}
 
@@ -36,8 +35,7 @@ def draw(number: str, results: Results) -> Drawing:
     methods = [method for method in results.trained(dataset) if all(run.epochs for run in method.runs)]
     if not methods:
         raise MissingResultsError(f"no training curves on {dataset.title}", remedy=dataset.command)
-    columns = min(_COLUMNS, len(methods))
-    rows = math.ceil(len(methods) / columns)
+    rows, columns = rows_and_columns(len(methods), _COLUMNS)
     several = any(len(method.runs) > 1 for method in methods)
     title = (
         f"{dataset.title}: terms of the loss in training, and accuracy on validation, over the epochs; "
