@@ -1,13 +1,19 @@
-"""What may be scored: a trained model, or a method that needs no training; and how it reads other data."""
+"""What may be scored: a trained model, or a method that needs no training; and what of it may be set anew."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from wsi_maxmin.assets import find_model, model_names
 from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint, state_of
 from wsi_maxmin.config import RunConfig, list_configs, load_config, merge, parse, parse_override
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.models import build_model
+from wsi_maxmin.models import WeakSegmenter, build_model
+
+_DATA, _PARAMS = "data.", "model.params."
 
 
 def load_evaluated(model: str) -> Checkpoint:
@@ -49,7 +55,7 @@ def _of_config(name: str) -> Checkpoint:
 
 
 def reading_as(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
-    """Return the config with other values in its section on data.
+    """Return the config with other values in its section on data, and other parameters of its method.
 
     Raises
     ------
@@ -58,14 +64,49 @@ def reading_as(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     """
     values = config.model_dump(mode="json")
     for override in overrides:
-        if not override.startswith("data."):
+        if not override.startswith((_DATA, _PARAMS)):
             raise InputError(
-                "a trained model keeps its config", got=f"--set {override}", expected="--set data.key=value"
+                "a trained model keeps its config",
+                got=f"--set {override}",
+                expected="--set data.key=value, or model.params.key=value of what no weight depends on",
             )
         values = merge(values, parse_override(override))
     changed = parse(RunConfig, values, source="--set")
     _check_classes(config.data.classes, changed.data.classes)
     return changed
+
+
+def build_with(checkpoint: Checkpoint, overrides: Sequence[str]) -> tuple[WeakSegmenter, dict[str, Any]]:
+    """Build a trained model with other parameters of its method, and return with it those that were set.
+
+    A parameter that changes while training lies among the weights, as σ does: there it is replaced, even by the value
+    that the config names, with which training began.
+
+    Raises
+    ------
+    InputError
+        If a weight depends on one of them, or it has no such value.
+    """
+    network = checkpoint.build()
+    params: dict[str, Any] = {}
+    for override in overrides:
+        params |= parse_override(override).get("model", {}).get("params", {})
+    if not params:
+        return network, {}
+    own = checkpoint.config.model
+    if fixed := sorted(set(params) - set(network.ADJUSTABLE)):
+        raise InputError(
+            "a trained model keeps its parameters",
+            got=", ".join(f"--set {_PARAMS}{name}={params[name]}" for name in fixed),
+            expected=", ".join(_PARAMS + name for name in network.ADJUSTABLE) or f"none, for {own.name} has no other",
+        )
+    model = own.model_copy(update={"params": own.params | params})
+    network = replace(checkpoint, config=checkpoint.config.model_copy(update={"model": model})).build()
+    changed = {name: getattr(network.params, name) for name in sorted(params)}
+    for name, value in changed.items():
+        if isinstance(stored := getattr(network, name, None), Tensor):
+            stored.fill_(value)
+    return network, {_PARAMS + name: value for name, value in changed.items()}
 
 
 def _check_classes(own: Sequence[str], given: Sequence[str]) -> None:

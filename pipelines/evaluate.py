@@ -14,7 +14,7 @@ from wsi_maxmin.data import Sample, Split, read_samples
 from wsi_maxmin.device import pick_device
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.metrics import Confusion, ErrorRate, dice_of, foreground_fractions
-from wsi_maxmin.pipelines._evaluated_model import load_evaluated, reading_as
+from wsi_maxmin.pipelines._evaluated_model import build_with, load_evaluated, reading_as
 from wsi_maxmin.pipelines._evaluation_pictures import OVERVIEW, PICTURES, choose, draw_pictures
 from wsi_maxmin.pipelines._scoring import LabelSource, Prediction, count_levels, predict
 from wsi_maxmin.progress import Progress, Quiet
@@ -78,7 +78,8 @@ def evaluate_model(
     The soft mask is brought to the ground truth's own size bilinearly and binarised. With `out`, the scores go to
     ``scores.json``, a row an image to ``images.csv``, F1 at every threshold of a grid to ``thresholds.csv``, and
     pictures to ``pictures`` and ``overview.png``. The model's own config says how `data` is read, but for
-    `overrides`, ``data.key=value``.
+    `overrides`, ``data.key=value``; ``model.params.key=value`` changes what no weight depends on, and is said in the
+    scores.
 
     Raises
     ------
@@ -88,6 +89,7 @@ def evaluate_model(
     where, progress, settings = pick_device(device), progress or Quiet(), settings or EvaluateSettings()
     checkpoint = load_evaluated(model)
     config = reading_as(checkpoint.config, overrides)
+    network, changed = build_with(checkpoint, overrides)
     samples = read_samples(data, config.data, split, seed=config.seed)
     _check_masks(samples)
     if out is not None:
@@ -95,7 +97,7 @@ def evaluate_model(
     workers = config.training.workers if settings.workers is None else settings.workers
     run = partial(
         predict,
-        checkpoint.build().on(where),
+        network.on(where),
         shorter_side_px=config.data.shorter_side_px,
         label_source=settings.label_source,
         workers=workers,
@@ -107,6 +109,8 @@ def evaluate_model(
             scorer.add(prediction)
             advance(len(prediction.item.label))
     scores = scorer.summary(split) | {"label_source": _label_source(settings, scorer.rows)}
+    if changed:
+        scores["changed"] = changed
     if out is not None:
         _remove_earlier(out)
         scorer.write_tables(out)

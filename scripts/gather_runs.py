@@ -3,9 +3,9 @@
 gather_runs.py RUNS… --out DIR
 
 Every RUN is a folder that `gpu_backlog.sh` has made: run.json, metrics.jsonl and scores/scores.json. Its name is
-NAME-sSEED. Unfinished runs are left out and named. DIR gets runs.json, what was gathered before included,
-NAME-sSEED.jsonl with the losses of each epoch, and NAME-sSEED.csv with the scores of each image. Machine and folders
-are not kept.
+NAME-sSEED. Unfinished runs are left out and named. DIR gets runs.json, what was gathered before and the scores of each
+run's sweeps included, NAME-sSEED.jsonl with the losses of each epoch, and NAME-sSEED.csv with the scores of each image.
+Machine and folders are not kept.
 """
 
 import argparse
@@ -18,6 +18,16 @@ from typing import Any
 
 KEPT_SCORES = ("error", "samples", "f1_foreground", "f1_background", "masks", "pixel_confusion", "predicted_fraction")
 KEPT_SCORES += ("true_fraction", "threshold", "best_threshold", "label_source", "split", "model")
+KEPT_OF_SWEEPS = (
+    "changed",
+    "error",
+    "f1_foreground",
+    "f1_background",
+    "predicted_fraction",
+    "threshold",
+    "split",
+    "model",
+)
 
 
 def gather(run: Path) -> dict[str, Any] | None:
@@ -28,7 +38,8 @@ def gather(run: Path) -> dict[str, Any] | None:
     settings = {key: value for key, value in facts["settings"].items() if key not in ("command", "notes", "summary")}
     if start := settings.get("training", {}).get("start_from"):
         settings["training"]["start_from"] = Path(start).name  # of the run, not where it lay
-    return {
+    sweep = [_read(path) for path in sorted(run.glob("sweeps/*/scores.json"))]
+    kept = {
         "settings": settings,
         "epochs": len(facts["epochs"]),
         "best_epoch": facts["best_epoch"],
@@ -37,6 +48,9 @@ def gather(run: Path) -> dict[str, Any] | None:
         "packages": facts["environment"]["packages"],
         "scores": {key: scores[key] for key in KEPT_SCORES if key in scores},
     }
+    if sweep:
+        kept["sweep"] = [{key: of[key] for key in KEPT_OF_SWEEPS} for of in sweep]
+    return kept
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """Scores of a model whose mask is the red channel of the image, so that all of them follow by pencil."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.test_models import METHODS, WITHOUT_CLASS, WITHOUT_ENCODER
-from wsi_maxmin.checkpoint import Checkpoint, save_checkpoint, state_of
+from wsi_maxmin.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, state_of
 from wsi_maxmin.cli import group
 from wsi_maxmin.config import ModelConfig, RunConfig
 from wsi_maxmin.errors import InputError
@@ -411,3 +412,57 @@ def test_the_command_prints_scores_and_says_where_the_best_threshold_was_chosen(
 def test_options_that_mean_nothing_are_bad_usage(options, expected, tmp_path):
     result = CliRunner().invoke(group, ["evaluate", "model", "--data", str(tmp_path), *options])
     assert (result.exit_code, expected in result.output) == (2, True), result.output
+
+
+@pytest.fixture
+def scored_maxmin(labelled_folder, tiny_model):
+    """Return a function that scores the tiny Max-Min, whose mask is normalised an image, with given parameters."""
+    for index in range(8):
+        Image.fromarray(np.arange(64 * 64).reshape(64, 64) % 2 == 0).save(labelled_folder / f"{index}_mask.png")
+    checkpoint = load_checkpoint(tiny_model)
+    model = checkpoint.config.model.model_copy(update={"params": {"mask_norm": "image", "sigma": 0.4}})
+    checkpoint.weights["sigma"].fill_(0.6)  # where the schedule of a training ended
+    path = labelled_folder / "model.safetensors"
+    save_checkpoint(path, replace(checkpoint, config=checkpoint.config.model_copy(update={"model": model})))
+
+    def call(**params):
+        overrides = ["data.valid=labels.csv", *(f"model.params.{name}={value}" for name, value in params.items())]
+        settings = EvaluateSettings(workers=0, pictures=0)
+        return evaluate_model(str(path), labelled_folder, "valid", overrides=overrides, device="cpu", settings=settings)
+
+    return call
+
+
+def test_another_sigma_empties_or_fills_the_mask_and_is_said_in_the_scores(scored_maxmin):
+    own = scored_maxmin()
+    assert 0 < own["predicted_fraction"] < 1
+    assert "changed" not in own
+    empty, full = scored_maxmin(sigma=1.01), scored_maxmin(sigma=-0.01)
+    assert (empty["predicted_fraction"], full["predicted_fraction"]) == (0, 1)
+    assert empty["changed"] == {"model.params.sigma": 1.01}
+    # The config's own value is where the schedule began, and the model has moved on from there.
+    assert scored_maxmin(sigma=0.4)["predicted_fraction"] > own["predicted_fraction"]
+    assert scored_maxmin(sigma=0.6)["predicted_fraction"] == own["predicted_fraction"]
+
+
+def test_omega_changes_the_soft_mask_and_not_where_it_reaches_one_half(scored_maxmin):
+    gentle, steep = scored_maxmin(omega=0.1), scored_maxmin(omega=1000)
+    assert gentle["predicted_fraction"] == pytest.approx(steep["predicted_fraction"], abs=1e-3)
+    # At 0.9 a gentle mask has no foreground at all; best_threshold tells them apart.
+    assert gentle["best_threshold"] != steep["best_threshold"]
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"modalities": 3}, "a trained model keeps its parameters; got --set model.params.modalities=3; expected"),
+        (
+            {"mask_norm": "none", "sigma": 0.1},
+            "got --set model.params.mask_norm=none; expected model.params.sigma, model",
+        ),
+        ({"omega": -1}, "omega: got -1"),
+    ],
+)
+def test_what_weights_depend_on_cannot_be_set_anew(scored_maxmin, params, says):
+    with pytest.raises(InputError, match=says):
+        scored_maxmin(**params)

@@ -15,7 +15,18 @@ PIPELINES = (ROOT / "pipelines").rglob("*.py")
 FILES = sorted(path for path in {*ROOT.rglob("*.py"), *PIPELINES} if "configs" not in path.parts)
 
 ONLY_IN = {
-    "torch": ("models", "losses", "data", "training", "checkpoint", "engines", "device", "pipelines", "export_model"),
+    "torch": (
+        "figures",
+        "models",
+        "losses",
+        "data",
+        "training",
+        "checkpoint",
+        "engines",
+        "device",
+        "pipelines",
+        "export_model",
+    ),
     "torchvision": ("data",),
     "timm": ("models",),
     "safetensors": ("checkpoint", "models"),
@@ -26,7 +37,7 @@ ONLY_IN = {
     "imagecodecs": ("formats", "readers"),
     "click": ("cli",),
     "rich": ("cli",),
-    "matplotlib": ("exports", "sinks"),
+    "matplotlib": ("exports", "figures", "sinks"),
     "jinja2": ("reports",),
     "napari": ("viewer",),
 }

@@ -96,10 +96,22 @@ def test_gathered_runs_are_the_same_runs_without_their_models(tmp_path):
     gather = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(gather)
     folder = write_run(tmp_path / "maxmin-sem-s3", seed=3)
+    for value in (0.1, 0.5):
+        (folder / "sweeps" / f"sigma-{value}").mkdir(parents=True)
+        swept = SCORES | {
+            "changed": {"model.params.sigma": value},
+            "predicted_fraction": 0.5,
+            "split": "valid",
+            "model": "a",
+        }
+        (folder / "sweeps" / f"sigma-{value}" / "scores.json").write_text(json.dumps(swept))
     gather.main([str(folder), "--out", str(tmp_path / "gathered")])
     (gathered,), (own,) = read_runs([tmp_path / "gathered"]), read_runs([folder])
     for name in ("name", "seed", "epochs", "best_epoch", "seconds", "device", "packages", "scores", "images"):
         assert getattr(gathered, name) == getattr(own, name), name
+    assert [of["changed"]["model.params.sigma"] for of in gathered.sweep] == [0.1, 0.5]
+    for kept, whole in zip(gathered.sweep, own.sweep, strict=True):
+        assert kept.items() <= whole.items()
     assert gathered.settings["training"] == own.settings["training"]
     assert gathered.folder is gathered.model is None
 
@@ -122,6 +134,10 @@ def test_the_results_of_this_repository_are_read():
         (lambda run: (run / "scores" / "images.csv").write_text("image,f1\n7,high\n"), "images.csv is damaged; got"),
         (lambda run: (run / "run.json").write_text('{"status": "done"}'), "run.json is damaged; got no 'settings'"),
         (lambda run: (run / "run.json").write_text("{"), "no finished training"),
+        (
+            lambda run: (run / "scores" / "scores.json").write_text('{"changed": {"model.params.sigma": 0.5}}'),
+            r"is of the model with other parameters; got .*0\.5.*; wsi-maxmin evaluate .*a-s0 --data DIR",
+        ),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named(tmp_path, break_it, message):

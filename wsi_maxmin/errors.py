@@ -43,6 +43,10 @@ class InputError(WsiMaxminError, ValueError):
     """A value, an option, a configuration or a file's content is not usable."""
 
 
+class MissingResultsError(InputError):
+    """A figure's results are not there; the remedy is the command that makes them."""
+
+
 class SlideError(WsiMaxminError, OSError):
     """A slide cannot be opened or read."""
 

@@ -11,7 +11,7 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.runinfo import RUN_FILE, read_json
 
 GATHERED = "runs.json"
-METRICS, CHECKPOINT, SCORES_FOLDER = "metrics.jsonl", "model.safetensors", "scores"
+METRICS, CHECKPOINT, SCORES_FOLDER, SWEEPS = "metrics.jsonl", "model.safetensors", "scores", "sweeps"
 _SCORES, _IMAGES = "scores.json", "images.csv"
 _TEXT = ("image", "label", "predicted")
 
@@ -45,6 +45,8 @@ class RunResult:
         A row an image: its scores in per cent, and the share of its pixels that is foreground, predicted and true.
     folder : Path or None
         Where its model is; None where only its figures were kept.
+    sweep : tuple of mapping
+        Scores of its model with other parameters, each naming them as ``changed``.
     """
 
     name: str
@@ -58,6 +60,7 @@ class RunResult:
     scores: Mapping[str, Any] | None
     images: tuple[ImageRow, ...] | None
     folder: Path | None
+    sweep: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def model(self) -> Path | None:
@@ -128,9 +131,10 @@ def read_run(folder: Path, *, unfinished: bool = False) -> RunResult:
             seconds=sum(epoch["train_seconds"] + epoch["valid_seconds"] for epoch in facts["epochs"]),
             device=facts["device"],
             packages=facts["environment"]["packages"],
-            scores=scores,
+            scores=_own_scores(scores, folder),
             images=images,
             folder=folder,
+            sweep=tuple(_object(path) for path in sorted(folder.glob(f"{SWEEPS}/*/{_SCORES}"))),
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / RUN_FILE} is damaged", got=f"no {error}") from error
@@ -181,11 +185,23 @@ def _gathered(folder: Path) -> list[RunResult]:
                 scores=facts["scores"],
                 images=_images(folder / f"{name}.csv"),
                 folder=None,
+                sweep=tuple(facts.get("sweep", ())),
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder / GATHERED}: {name} is damaged", got=f"no {error}") from error
         runs.append(run)
     return runs
+
+
+def _own_scores(scores: Mapping[str, Any] | None, folder: Path) -> Mapping[str, Any] | None:
+    """Refuse the scores of a model whose parameters were changed."""
+    if scores is not None and "changed" in scores:
+        raise InputError(
+            f"{folder / SCORES_FOLDER / _SCORES} is of the model with other parameters",
+            got=scores["changed"],
+            remedy=f"wsi-maxmin evaluate {folder} --data DIR --out {folder / SCORES_FOLDER}",
+        )
+    return scores
 
 
 def _without_seed(name: str, seed: int) -> str:

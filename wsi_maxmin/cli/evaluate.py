@@ -33,7 +33,13 @@ _PICTURES = 24
 @click.option("--pictures", metavar="N|all|none", help=f"Images to draw, worst and best.  [default: {_PICTURES}]")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1), help="Most images a pass.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that read images.  [default: the model's own]")
-@click.option("--set", "overrides", multiple=True, metavar="data.key=value", help="Change how the data are read.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change how the data are read (data.key), or σ and ω of Max-Min (model.params.sigma).",
+)
 @device_option
 def command(
     model: str,

@@ -125,6 +125,9 @@ class WeakSegmenter(TileModel):
     CLASSIFIES: ClassVar[bool] = True
     """Whether an output has class scores."""
 
+    ADJUSTABLE: ClassVar[tuple[str, ...]] = ()
+    """Which of ``model.params`` no weight depends on, so that a trained model may be scored with others."""
+
     encoder: Encoder
 
     def __init__(self, encoder: Encoder | None, config: ModelConfig) -> None:

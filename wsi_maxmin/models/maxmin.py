@@ -67,6 +67,8 @@ class MaxMin(WeakSegmenter):
     params : Params
     """
 
+    ADJUSTABLE = ("sigma", "omega")
+
     sigma: Tensor
     barrier_t: Tensor
 

@@ -64,6 +64,8 @@ class MaxMinReleased(WeakSegmenter):
 
     barrier_t: Tensor
 
+    ADJUSTABLE = ("omega",)
+
     def __init__(self, encoder: Encoder, config: ModelConfig, num_classes: int, positive: int, params: Params) -> None:
         super().__init__(encoder, config)
         self.params = params
