@@ -261,7 +261,9 @@ def test_training_curves_are_the_lines_of_the_metrics():
 
 def test_one_term_is_drawn_once():
     epochs = tuple({"epoch": 1, "loss_total": 2.0, "loss_image": 2.0, "valid_accuracy": 50.0} for _ in range(1))
-    losses = drawn(training_curves, "B.1", a_run("cam-avg", epochs=epochs)).figure.axes[0]
+    drawing = drawn(training_curves, "B.1", a_run("cam-avg", epochs=epochs), a_run("grad-cam", epochs=epochs))
+    assert [method["run"] for method in drawing.facts["methods"]] == ["cam-avg"]  # whose model grad-cam reads
+    losses = drawing.figure.axes[0]
     assert [line.get_label() for line in losses.lines] == ["loss_total"]
 
 

@@ -32,7 +32,8 @@ _LOSS = "loss_"
 def draw(number: str, results: Results) -> Drawing:
     """Draw each method's losses, unweighted but for their total, and below them its accuracy on validation."""
     dataset = {"B.1": GLAS, "B.2": P512}[number]
-    methods = [method for method in results.trained(dataset) if all(run.epochs for run in method.runs)]
+    trained = (method for method in results.trained(dataset) if method.name not in _UNTRAINED)
+    methods = [method for method in trained if all(run.epochs for run in method.runs)]
     if not methods:
         raise MissingResultsError(f"no training curves on {dataset.title}", remedy=dataset.command)
     rows, columns = rows_and_columns(len(methods), _COLUMNS)
