@@ -7,6 +7,7 @@ from upath import UPath
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines._slide_folder import TILEMAPS
 from wsi_maxmin.readers import Reader, open_slide
+from wsi_maxmin.runinfo import RUN_FILE, read_json
 from wsi_maxmin.slides_csv import read_slides
 from wsi_maxmin.tilemaps import TileMaps
 
@@ -37,6 +38,9 @@ def threshold_of(folder: Path, given: float | None = None) -> float:
     """
     if given is not None:
         return given
-    if not (folder / TILEMAPS).is_dir():
+    if (folder / TILEMAPS).is_dir():
+        return TileMaps(folder / TILEMAPS).spec.threshold
+    stated = (read_json(folder / RUN_FILE) or {}).get("threshold")
+    if stated is None:  # of an earlier version
         raise InputError(f"{folder.name} was stitched again and does not say its threshold", remedy="give --threshold")
-    return TileMaps(folder / TILEMAPS).spec.threshold
+    return float(stated)

@@ -101,7 +101,7 @@ def _check(folder: Path, facts: dict[str, Any], slide: str | Path | None, *, sti
         store = HeatmapStore.open(folder / HEATMAP, size_px, maps.grid.slide_mpp if maps else None)
     except InputError as error:
         return [*findings, find("valid", "heatmap", partial(_fail, str(error)))]
-    threshold = maps.spec.threshold if maps else None
+    threshold = maps.spec.threshold if maps else facts.get("threshold")
     covered = _covered(maps) if maps else None
     findings += store_findings(folder / HEATMAP, store.georef, threshold, covered)
     return [*findings, *_on_slide(folder, facts, store, slide)]
