@@ -12,18 +12,24 @@ from wsi_maxmin.slides_csv import read_slides
 from wsi_maxmin.tilemaps import TileMaps
 
 
+class SlideNotFoundError(InputError):
+    """The slide of a result is not known, or is not where it was."""
+
+
 def open_slide_of(folder: Path, given: str | Path | None = None) -> Reader:
     """Open the slide of a result: the one that is given, else the one that the run's ``slides.csv`` says.
 
     Raises
     ------
-    InputError, SlideError
-        If it is not known or not there, or cannot be opened.
+    SlideNotFoundError
+        If it is not known or not there.
+    SlideError
+        If it cannot be opened.
     """
     row = read_slides(folder.parent).get(folder.name, {})
     where = given or row.get("path")
     if not where or not UPath(where).exists():
-        raise InputError(f"the slide of {folder.name} is not found", got=where, remedy="--slide names it")
+        raise SlideNotFoundError(f"the slide of {folder.name} is not found", got=where, remedy="--slide names it")
     mpp = float(row["mpp"]) if row.get("mpp") else None
     return open_slide(UPath(where), slide_mpp=mpp, slide_id=folder.name)
 

@@ -26,6 +26,7 @@ from wsi_maxmin.annotations.geojson import read_geojson
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports import every_file, plugins
 from wsi_maxmin.exports._source import ExportSettings, ExportSource
+from wsi_maxmin.exports._whole import damage
 from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.heatmap_store import HeatmapStore
@@ -201,6 +202,20 @@ def test_the_ome_tiff_has_all_channels_levels_and_um_and_the_stored_bytes(writte
         assert float(re.search(f'PhysicalSize{axis}="([^"]+)"', xml)[1]) == pytest.approx(8 * MPP)
         assert f'PhysicalSize{axis}Unit="µm"' in xml
     assert re.findall(r'<Channel [^>]*Name="([^"]+)"', xml) == list(CHANNELS)
+
+
+@pytest.mark.parametrize("name", sorted(every_file()))
+@pytest.mark.parametrize("kept", [0, 0.3, 0.9, -3])
+def test_a_file_that_is_cut_off_is_told_from_a_whole_one(written, tmp_path, name, kept):
+    assert damage(written / name) is None
+    for path in [written / name] if (written / name).is_file() else list((written / name).iterdir()):
+        if path.suffix == ".groovy" and kept:
+            continue  # nothing tells where it should end
+        whole = path.read_bytes()
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / path.name).write_bytes(whole[: int(len(whole) * kept) if kept >= 0 else kept])
+        assert f"{path.name} is damaged" in damage(tmp_path / name)
+        (tmp_path / name / path.name).unlink()
 
 
 def java(*classpath):
