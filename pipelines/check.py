@@ -194,8 +194,8 @@ def _on_slide(folder: Path, facts: dict[str, Any], store: HeatmapStore, given: s
         def checked() -> str:
             try:
                 opened = open_slide_of(folder, given)
-            except SlideNotFoundError as error:
-                raise NotCheckedError(str(error)) from None
+            except SlideNotFoundError:  # whose message has the path, of which --hash-slide-ids keeps names out
+                raise NotCheckedError("the slide is not where slides.csv says: --slide names it") from None
             with opened as slide:
                 return check(slide)
 
