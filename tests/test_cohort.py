@@ -147,8 +147,22 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, existing: Exis
 def test_a_resumed_run_may_differ_only_where_it_is_said(tmp_path: Path) -> None:
     write_json(tmp_path / "run.json", {"settings": {"command": "this", "mpp": None, "px": 1}})
     assert not claim(tmp_path, {"command": "this", "mpp": 0.25, "px": 1}, "resume", may_change=("mpp",))
-    with pytest.raises(InputError, match=r"got mpp = 0\.25; expected None"):
+    with pytest.raises(InputError, match=r"got --mpp 0\.25; expected no --mpp"):
         claim(tmp_path, {"command": "this", "mpp": 0.25, "px": 1}, "resume")
+
+
+def test_what_has_changed_is_called_as_users_type_it(tmp_path: Path) -> None:
+    before: dict[str, Any] = {"command": "this", "patch_px": 64, "region": None, "preview": True, "groups": []}
+    now = {"command": "this", "patch_px": 32, "region": {"x": 1, "y": 2}, "preview": False, "groups": ["a", "b"]}
+    write_json(tmp_path / "run.json", {"settings": before})
+    with pytest.raises(InputError) as refused:
+        claim(tmp_path, now, "resume")
+    got = "got --group a,b, --patch-size 32, no --preview, --region 1,2"
+    expected = "expected no --group, --patch-size 64, --preview, no --region"
+    assert f"{got}; {expected}" in str(refused.value)
+    write_json(tmp_path / "run.json", {"settings": {"command": "train", "training": {"epochs": 2, "seed": 0}}})
+    with pytest.raises(InputError, match=r"got training\.epochs=3; expected training\.epochs=2; repeat"):
+        claim(tmp_path, {"command": "train", "training": {"epochs": 3, "seed": 0}}, "resume")
 
 
 @pytest.mark.parametrize("existing", ["refuse", "resume", "overwrite"])
@@ -172,7 +186,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
         claim(tmp_path, {"px": 1}, "refuse")
 
 
-@pytest.mark.parametrize(("settings", "named"), [({"px": 2}, "got px = 2; expected 1"), ({}, "got px = None")])
+@pytest.mark.parametrize(("settings", "named"), [({"px": 2}, "got --px 2; expected --px 1"), ({}, "got no --px")])
 def test_a_run_is_not_resumed_with_other_settings(tmp_path: Path, settings: dict[str, int], named: str) -> None:
     run(tmp_path, {})
     with pytest.raises(InputError, match=f"started with other settings; {named}"):

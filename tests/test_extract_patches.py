@@ -243,7 +243,7 @@ def test_a_folder_in_use_is_refused_and_left_as_it_is(make_slide: Callable[..., 
     before = contents(out)
     with pytest.raises(OutputExistsError, match="--resume continues it, --overwrite replaces it"):
         extract([path], out, settings=SMALL)
-    with pytest.raises(InputError, match="other settings; got patch_px = 32; expected 64"):
+    with pytest.raises(InputError, match="other settings; got --patch-size 32; expected --patch-size 64"):
         extract([path], out, settings=ExtractSettings(patch_px=32), existing="resume")
     assert contents(out) == before
 

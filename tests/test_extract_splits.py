@@ -88,7 +88,7 @@ def test_splits_that_decide_what_is_drawn_may_not_change(cohort: list[Path], tmp
     settings = replace(SMALL, protocol="p512", patch_px=512)
     extract(cohort[:1], tmp_path / "out", settings=settings)
     (tmp_path / "splits.csv").write_text("slide,split\na,train\n")
-    with pytest.raises(InputError, match="was started with other settings; got splits = "):
+    with pytest.raises(InputError, match="was started with other settings; got --splits "):
         extract(cohort[:1], tmp_path / "out", settings=settings, existing="resume", splits=tmp_path / "splits.csv")
 
 

@@ -298,15 +298,15 @@ def test_what_decides_the_tiles_is_not_changed_by_a_resumed_run(
     infer([one], out, region)
     assert statuses(infer([one], out, region, "resume")) == {"one": "skipped"}
     others = {
-        "region": replace(settings, region=Box(x=0, y=0, width=200, height=100)),
-        "mpp": replace(region, mpp=0.5),
-        "level": replace(region, level=0),
-        "hash_slide_ids": replace(region, hash_slide_ids=True),
+        "--region 0,0,200,100": replace(settings, region=Box(x=0, y=0, width=200, height=100)),
+        "--mpp 0.5": replace(region, mpp=0.5),
+        "--level 0": replace(region, level=0),
+        "--hash-slide-ids": replace(region, hash_slide_ids=True),
     }
-    for name, other in others.items():
-        with pytest.raises(InputError, match=f"started with other settings; got {name} = "):
+    for typed, other in others.items():
+        with pytest.raises(InputError, match=f"started with other settings; got {typed}; expected "):
             infer([one], out, other, "resume")
-    with pytest.raises(InputError, match="started with other settings; got region = None"):
+    with pytest.raises(InputError, match="started with other settings; got no --region"):
         infer([one], out, settings, "resume")
 
 

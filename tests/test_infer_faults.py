@@ -344,5 +344,6 @@ def test_an_unfinished_slide_whose_file_changed_is_done_from_the_start(
 def test_every_setting_that_changed_is_named(victim: Path, settings: InferSettings, tmp_path: Path) -> None:
     infer(victim, tmp_path / "out", settings)
     other = replace(settings, overlap=0.5, min_tissue=0.2)
-    with pytest.raises(InputError, match=r"got min_tissue = 0\.2, overlap = 0\.5; expected 0\.1, 0\.0"):
+    named = r"got --min-tissue 0\.2, --overlap 0\.5; expected --min-tissue 0\.1, --overlap 0\.0"
+    with pytest.raises(InputError, match=named):
         infer(victim, tmp_path / "out", other, "resume")

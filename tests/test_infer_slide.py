@@ -83,7 +83,7 @@ def test_a_finished_slide_is_refused_then_skipped_then_replaced(tmp_path, tissue
 
 def test_other_settings_are_not_mixed_into_a_run(tmp_path, tissue_slide, settings, tiny_model):
     infer_slide([tissue_slide], tmp_path / "out", settings=settings)
-    with pytest.raises(InputError, match=r"other settings; got overlap = 0\.0; expected 0\.5"):
+    with pytest.raises(InputError, match=r"other settings; got --overlap 0\.0; expected --overlap 0\.5"):
         infer_slide(
             [tissue_slide],
             tmp_path / "out",
@@ -190,7 +190,7 @@ def test_what_was_chosen_by_timing_is_kept_and_holds_for_the_rest_of_the_run(
     monkeypatch.setattr("wsi_maxmin.pipelines._engine._tiles", None)  # nothing is timed again
     assert infer_slide([tissue_slide], out, settings=auto, existing="resume").outcomes[0].status == "skipped"
     other = InferSettings(model=str(tiny_model), engine="onnx")
-    with pytest.raises(InputError, match="other settings; got engine = onnx; expected torch"):
+    with pytest.raises(InputError, match="other settings; got --engine onnx; expected --engine torch"):
         infer_slide([tissue_slide], out, settings=other, existing="resume")
 
 

@@ -10,6 +10,10 @@ from click.testing import CliRunner
 
 from wsi_maxmin.cli import group
 from wsi_maxmin.errors import InputError, OutputExistsError
+from wsi_maxmin.exports._source import ExportSettings
+from wsi_maxmin.pipelines._exports import open_source
+from wsi_maxmin.pipelines._result import threshold_of
+from wsi_maxmin.pipelines.check import check_results
 from wsi_maxmin.pipelines.stitch import MapSettings, stitch_results
 from wsi_maxmin.pipelines.view import find_results
 from wsi_maxmin.slides_csv import read_slides
@@ -75,6 +79,28 @@ def test_which_file_each_slide_is_and_how_large_goes_with_it(run, tmp_path):
     assert (tmp_path / "out" / "slides.csv").read_bytes() == (run / "slides.csv").read_bytes()
     shown = find_results(tmp_path / "out" / "a")[0]
     assert Opened(shown).size_px == (1000, 700) != Opened(shown).map.span_l0
+
+
+def test_threshold_and_positive_class_of_the_model_go_with_it(run, tmp_path):
+    attributes = zarr.open_group(shutil.copytree(run / "a", tmp_path / "a") / "tilemaps.zarr").attrs
+    attributes["spec"] = {**attributes["spec"], "threshold": 0.7, "positive_class": "normal"}
+    folder = stitch_results([tmp_path / "a"], tmp_path / "out").out / "a"
+    assert (threshold_of(folder), threshold_of(folder, 0.25)) == (0.7, 0.25)
+    assert find_results(folder)[0].threshold == 0.7
+    assert open_source(folder, folder, ExportSettings()).positive_class == "normal"
+    labels = {finding.what: finding for check in check_results([folder]) for finding in check.findings}["labels"]
+    assert (labels.status, labels.why) == ("ok", "the tumour channel at its threshold")
+
+
+def test_a_map_that_an_earlier_version_stitched_does_not_say_its_threshold(run, tmp_path):
+    folder = stitch_results([run / "a"], tmp_path / "out").out / "a"
+    facts = json.loads((folder / "run.json").read_text())
+    later = ("threshold", "positive_class")
+    (folder / "run.json").write_text(json.dumps({name: value for name, value in facts.items() if name not in later}))
+    with pytest.raises(InputError, match=r"does not say its threshold; give --threshold"):
+        threshold_of(folder)
+    assert find_results(folder)[0].threshold is None
+    assert open_source(folder, folder, ExportSettings()).positive_class == "tumor"
 
 
 def test_results_apart_from_their_slides_csv_are_stitched_without(run, tmp_path):

@@ -1,9 +1,11 @@
 """What a user does with the page in a real Chromium: lists, keys, pointer, pictures, gallery."""
 
+import json
 import re
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -273,6 +275,17 @@ def test_behind_a_token_the_page_works_the_same(visit, result):
         assert page.locator("#regions li").count() == 3
         assert f"%2F{server.token}%2Fstore%2F" in page.locator("#vizarr").get_attribute("href")
         server.shutdown()
+
+
+def test_the_link_to_neuroglancer_opens_the_tumour_channel_upright_in_slide_pixels(visit, url):
+    where = visit(url).locator("#neuroglancer").get_attribute("href")
+    state = json.loads(unquote(where.partition("#!")[2]))
+    assert list(state["dimensions"]) == ["x", "y"]
+    assert state["dimensions"]["x"] == [pytest.approx(viewing.MPP * 1e-6), "m"]
+    assert (state["layout"], state["position"]) == ("xy", [side / 2 for side in viewing.SIZE])
+    (layer,) = state["layers"]
+    assert layer["source"] == f"zarr://{url}store/squares/heatmap.ome.zarr"
+    assert (layer["localDimensions"], layer["localPosition"]) == ({"c'": [1, ""]}, [0])
 
 
 class Blank(BaseHTTPRequestHandler):

@@ -114,6 +114,15 @@ def test_the_known_viewers_may_read_the_store(local, origin):
     assert answer.headers["Access-Control-Allow-Headers"] == "Range"
 
 
+def test_they_may_see_that_a_chunk_is_not_there(local):
+    """A chunk without a value is not written: without leave to read the 404 a browser calls it a broken network."""
+    answer, _ = ask(local, f"{STORE}/0/0/99/99", Origin=FOREIGN_VIEWERS[0])
+    assert answer.status == 404
+    assert answer.headers["Access-Control-Allow-Origin"] == FOREIGN_VIEWERS[0]
+    for path, origin in ((f"{STORE}/0/0/99/99", "https://example.org"), ("/nothing", FOREIGN_VIEWERS[0])):
+        assert "Access-Control-Allow-Origin" not in ask(local, path, Origin=origin)[0].headers
+
+
 @pytest.mark.parametrize("origin", ["https://example.org", "null", "https://hms-dbmi.github.io.example.org"])
 def test_other_pages_of_the_web_may_not(local, origin):
     for method in ("GET", "OPTIONS"):

@@ -19,6 +19,17 @@ _LOCK = ".lock"
 # Runs of earlier versions did not keep these facts of a slide.
 _LATER_FACTS = ("sampled", "modified")
 
+# Settings that are not called as what users type.
+_FLAGS = {
+    "dense_context": "--mode dense --dense-context",
+    "groups": "--group",
+    "lists": "--list",
+    "patch_px": "--patch-size",
+    "stride_px": "--stride",
+    "variant": "--compile or int8 files",
+    "without_annotation": "--no-annotation",
+}
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
@@ -107,15 +118,37 @@ def claim(folder: Path, settings: Mapping[str, Any], existing: Existing, *, may_
             got=f"status {earlier.get('status')}",
             remedy="--resume continues it, --overwrite replaces it",
         )
+    # A config is changed by its keys, everything else by flags.
+    write = _as_flag
+    if settings.get("command") == "train":
+        before, settings, write = _flat(before), _flat(settings), "{}={}".format
     keys = sorted({*before, *settings} - set(may_change))
     if changed := [key for key in keys if before.get(key) != settings.get(key)]:
         raise InputError(
             f"{folder} was started with other settings",
-            got=", ".join(f"{key} = {settings.get(key)}" for key in changed),
-            expected=", ".join(f"{before.get(key)}" for key in changed),
+            got=", ".join(write(key, settings.get(key)) for key in changed),
+            expected=", ".join(write(key, before.get(key)) for key in changed),
             remedy="repeat the earlier settings, use --overwrite or another folder",
         )
     return False
+
+
+def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Return settings by names such as ``training.batch_size``."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{within}{key}.") if isinstance(value, Mapping) else {f"{within}{key}": value}
+    return flat
+
+
+def _as_flag(key: str, value: Any) -> str:
+    """Return a setting as users type it."""
+    flag = _FLAGS.get(key, f"--{key.replace('_', '-')}")
+    if value is None or value is False or value == []:
+        return f"no {flag}"
+    parts = list(value.values()) if isinstance(value, Mapping) else value
+    text = ",".join(map(str, parts)) if isinstance(parts, list) else str(value)
+    return flag if value is True else f"{flag} {text}"
 
 
 def same_slide(slide_id: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -74,6 +76,7 @@ class Streams:
     """
 
     def __init__(self, graph: Any, precision: str) -> None:
+        _first_use()
         ov, threads = _openvino(), torch.get_num_threads()
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
@@ -104,9 +107,7 @@ class Streams:
     def _run(self, meter: Meter, inputs: Sequence[Array], read: Callable[[list[Array]], T]) -> T:
         request = self._idle.get()
         try:
-            request.start_async(list(inputs), share_inputs=True)
-            request.wait()
-            return read([tensor.data for tensor in request.output_tensors])
+            return read(_outputs(request, inputs))
         finally:
             self._idle.put(request)
             meter.end()
@@ -122,6 +123,25 @@ def _takes_pixels(ov: Any, model: Any) -> Any:
     shape = model.input().get_partial_shape()
     model.reshape([1, *(shape[axis] for axis in range(1, 4))])
     return model
+
+
+@cache
+def _first_use() -> None:
+    """Run a graph once on this thread alone.
+
+    What the binding sets up when it first takes and gives an array locks against Python's own lock: two threads that
+    come there together wait for each other for ever.
+    """
+    ov = _openvino()
+    given = ov.opset13.parameter([1], np.uint8)
+    request = ov.Core().compile_model(ov.Model([ov.opset13.relu(given)], [given]), "CPU").create_infer_request()
+    _outputs(request, [np.zeros(1, np.uint8)])
+
+
+def _outputs(request: Any, inputs: Sequence[Array]) -> list[Array]:
+    request.start_async(list(inputs), share_inputs=True)
+    request.wait()
+    return [tensor.data for tensor in request.output_tensors]
 
 
 def _openvino() -> Any:

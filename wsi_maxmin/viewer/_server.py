@@ -102,9 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_OPTIONS(self) -> None:
         """Tell a viewer on another origin that it may ask for ranges of a store."""
-        in_store = (self._path_below() or "").startswith("/store/")
-        allowed = self._cors() if in_store and self._addressed_here() else {}
-        if allowed:
+        if allowed := self._cors():
             allowed |= {"Access-Control-Allow-Methods": "GET, HEAD", "Access-Control-Allow-Headers": "Range"}
             allowed |= {"Access-Control-Allow-Private-Network": "true", "Access-Control-Max-Age": "600"}
         self._send(HTTPStatus.NO_CONTENT, b"", {"Allow": "GET, HEAD, OPTIONS", **allowed})
@@ -140,9 +138,11 @@ class _Handler(BaseHTTPRequestHandler):
         return not self.server.loopback or name in (*_LOOPBACK_NAMES, self.server.server_address[0])
 
     def _cors(self) -> dict[str, str]:
+        """Let a known viewer read stores, and see which of their files are not there, as chunks without a value."""
         origin = self.headers.get("Origin", "")
         known = origin in FOREIGN_VIEWERS or _hostname(origin) in _LOOPBACK_NAMES
-        if not origin or (self.server.loopback and not known):
+        in_store = (self._path_below() or "").startswith("/store/") and self._addressed_here()
+        if not origin or not in_store or (self.server.loopback and not known):
             return {}
         return {
             "Access-Control-Allow-Origin": origin,
@@ -176,9 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, body, headers)
 
     def _say(self, status: HTTPStatus, text: str) -> None:
-        self._send(
-            status, f"{text}\n".encode(), {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
-        )
+        headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", **self._cors()}
+        self._send(status, f"{text}\n".encode(), headers)
 
     def _send(self, status: HTTPStatus, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)

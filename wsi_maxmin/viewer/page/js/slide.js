@@ -19,6 +19,9 @@ import { addScaleBar } from "./scalebar.js";
 import { State } from "./state.js";
 import { TileGrid } from "./tilegrid.js";
 
+// Of its panel on a common screen, CSS px.
+const NEUROGLANCER_WIDTH = 1000;
+
 const $ = (selector) => document.querySelector(selector);
 
 const announce = (text) => ($("#live").textContent = text);
@@ -69,9 +72,18 @@ function fillFacts(about) {
 function fillLinks(about) {
   const store = api.storeUrl(about);
   const shader = "#uicontrol invlerp normalized(range=[0, 255])\nvoid main() { emitGrayscale(normalized()); }";
-  const layers = [{ type: "image", name: about.id, source: `zarr://${store}`, shader }];
+  const channel = about.map.channels.indexOf(about.map.main);
+  const layer = { type: "image", name: about.id, source: `zarr://${store}`, shader };
+  const state = {
+    // Slide pixels as its unit; without these it shows another channel, and x and y exchanged.
+    dimensions: { x: [about.mpp * 1e-6, "m"], y: [about.mpp * 1e-6, "m"] },
+    position: about.size.map((side) => side / 2),
+    crossSectionScale: Math.max(...about.size) / NEUROGLANCER_WIDTH,
+    layout: "xy",
+    layers: [{ ...layer, localDimensions: { "c'": [1, ""] }, localPosition: [channel] }],
+  };
   $("#vizarr").href = `https://hms-dbmi.github.io/vizarr/?source=${encodeURIComponent(store)}`;
-  $("#neuroglancer").href = `https://neuroglancer-demo.appspot.com/#!${encodeURIComponent(JSON.stringify({ layers }))}`;
+  $("#neuroglancer").href = `https://neuroglancer-demo.appspot.com/#!${encodeURIComponent(JSON.stringify(state))}`;
 }
 
 /** Show where the pointer is and what the map has there. */
