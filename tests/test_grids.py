@@ -157,7 +157,7 @@ def test_a_wanted_resolution_is_taken_to_the_nearest_power_of_two(mpp, wanted, d
     assert Georef.for_display((1001, 800), mpp, wanted).downsample == downsample
 
 
-@pytest.mark.parametrize("wanted", [0, -1.0])
+@pytest.mark.parametrize("wanted", [0, -1.0, 257.0])
 def test_a_resolution_that_is_none_is_refused(wanted):
     with pytest.raises(InputError, match="no such resolution of a heatmap"):
         Georef.for_display((1001, 800), 0.25, wanted)

@@ -9,10 +9,11 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wsi_maxmin import _resampling
 from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.grids import Georef, TileGrid, grid_shape
-from wsi_maxmin.stitching import resampling_matrix, stitch
+from wsi_maxmin.stitching import stitch
 from wsi_maxmin.tilemaps import MapSpec, TileMaps
 
 MAP = 8
@@ -200,19 +201,22 @@ def test_a_shifted_grid_moves_a_smooth_map_by_less_than_a_map_pixel_of_its_slope
         assert np.abs(other - maps[0]).max() < steepest * MAP * 0.5 / 0.2429
 
 
-@given(side=st.integers(1, 40), step=st.floats(0.1, 6), shift=st.floats(-0.5, 1))
-@settings(max_examples=100, deadline=None)
-def test_resampling_weights_are_an_average(side, step, shift):
-    position = np.arange(shift * step + step / 2, side, step)
-    position = position[(position >= 0) & (position < side)]
-    matrix = resampling_matrix(position, step, side)
-    assert (matrix >= 0).all()
-    np.testing.assert_allclose(matrix.sum(axis=1), 1)
-
-
-def test_resampling_at_equal_steps_is_the_identity_and_at_twice_the_mean_of_two():
-    np.testing.assert_array_equal(resampling_matrix(np.arange(5) + 0.5, 1.0, 5), np.eye(5))
-    np.testing.assert_allclose(resampling_matrix(np.array([1.0, 3.0]), 2.0, 4), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
+@pytest.mark.parametrize("chunk_px", [3, 512])
+def test_a_coarser_map_is_the_mean_of_what_is_covered_of_the_default_one(tmp_path, monkeypatch, chunk_px):
+    monkeypatch.setattr(_resampling, "CHUNK_PX", 40)  # pieces smaller than a chunk
+    rng = np.random.default_rng(2)
+    grid = grid_over((1300, 900), 128, 64, keep=lambda shape: rng.random(shape) < 0.4)
+    maps = maps_of(tmp_path / "t.zarr", grid, lambda x, y: rng.random(np.broadcast(x, y).shape))
+    fine = stitch(maps).data.compute(scheduler="sync")
+    georef = Georef.for_display((1300, 900), 0.25, 32.0)
+    coarse = stitch(maps, georef=georef, chunk_px=chunk_px).data.compute(scheduler="sync")
+    assert coarse.shape == (4, *georef.shape) == (4, 8, 11)
+    for row, column in np.ndindex(georef.shape):
+        block = fine[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+        covered = block[-1] > 0
+        assert coarse[-1, row, column] == covered.any()
+        expected = block[:-1, covered].mean(axis=1, dtype="f8") if covered.any() else [np.nan] * 3
+        np.testing.assert_allclose(coarse[:-1, row, column], expected, atol=1e-6)
 
 
 # Prints the peak of its own resident memory in GiB.

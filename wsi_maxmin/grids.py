@@ -12,6 +12,7 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import Box
 
 DISPLAY_MPP = 2.0
+COARSEST_MPP = 256.0
 CHUNK_PX = 512
 
 
@@ -156,14 +157,16 @@ class Georef:
         Raises
         ------
         InputError
-            If `wanted_mpp` is not above 0.
+            If `wanted_mpp` is not above 0 and at most 256.
         """
         if wanted_mpp is None:
             exponent = math.floor(math.log2(DISPLAY_MPP / slide_mpp))
-        elif wanted_mpp > 0:
+        elif 0 < wanted_mpp <= COARSEST_MPP:
             exponent = round(math.log2(wanted_mpp / slide_mpp))
         else:
-            raise InputError("no such resolution of a heatmap", got=wanted_mpp, expected="µm a pixel, above 0")
+            raise InputError(
+                "no such resolution of a heatmap", got=wanted_mpp, expected="µm a pixel, above 0 and at most 256"
+            )
         return cls(slide_size_px=slide_size_px, slide_mpp=slide_mpp, downsample=2 ** max(exponent, 0))
 
     @property

@@ -8,6 +8,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
+from wsi_maxmin._resampling import Averaged, resampling_matrix
 from wsi_maxmin.blends import plugins as blends
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.grids import CHUNK_PX, Georef
@@ -47,7 +48,7 @@ def stitch(
 
     Each output chunk gathers the tiles that touch it, resamples them from the grid's canvas to the display grid at
     pixel centres, and divides the weighted sum by the sum of the weights; so nothing of the result depends on chunks,
-    workers or batches.
+    workers or batches. A grid coarser than the default one gets means of that one's pixels.
 
     Parameters
     ----------
@@ -77,11 +78,13 @@ def stitch(
         raise InputError(
             "the tile maps are not complete", got=maps.path, remedy="finish them with infer-slide --resume"
         )
-    georef = georef or Georef.for_display(maps.grid.slide_size_px, maps.grid.slide_mpp)
-    gather = Gather.of(maps, blend, georef, stopwatch or Stopwatch())
+    finest = Georef.for_display(maps.grid.slide_size_px, maps.grid.slide_mpp)
+    georef = georef or finest
+    factor = max(georef.downsample // finest.downsample, 1)
+    gather = Gather.of(maps, blend, finest if factor > 1 else georef, stopwatch or Stopwatch())
     rows, columns = georef.shape
     data = da.map_blocks(
-        gather,
+        Averaged(gather=gather, factor=factor) if factor > 1 else gather,
         chunks=((len(gather.channels),), _chunks(rows, chunk_px), _chunks(columns, chunk_px)),
         dtype=np.float32,
         meta=np.empty((0, 0, 0), dtype=np.float32),
@@ -143,11 +146,14 @@ class Gather:
     def __call__(self, block_info: Any = None) -> npt.NDArray[np.float32]:
         """Return the chunk that dask asks for, (C, h, w) float32."""
         (_, _), (top, bottom), (left, right) = block_info[None]["array-location"]
-        with self.stopwatch.stage("stitch", summed=True):
-            return self.chunk(top, bottom, left, right)
+        return self.chunk(top, bottom, left, right)
 
     def chunk(self, top: int, bottom: int, left: int, right: int) -> npt.NDArray[np.float32]:
         """Return display rows top … bottom and columns left … right, (C, h, w) float32."""
+        with self.stopwatch.stage("stitch", summed=True):
+            return self._gather(top, bottom, left, right)
+
+    def _gather(self, top: int, bottom: int, left: int, right: int) -> npt.NDArray[np.float32]:
         ys, xs = self._centres(top, bottom), self._centres(left, right)
         rows, columns = self._touching(ys, 0), self._touching(xs, 1)
         if (self.lookup[rows.start : rows.stop, columns.start : columns.stop] < 0).all():
@@ -220,29 +226,6 @@ class Gather:
         weight = rule.weigh(np.clip(position, 0.5, self._side - 0.5), self._side, self._stride)
         step = self.georef.downsample / (self.maps.grid.downsample * self.maps.spec.downsample)
         return slice(begin, end), weight, resampling_matrix(position, step, self._side)
-
-
-def resampling_matrix(position: Float, step: float, side: int) -> Float:
-    """Return (len(position), side) weights that resample a row of pixels; each row sums to 1.
-
-    An output pixel that spans `step` > 1 input pixels is their mean by area; a finer one is interpolated linearly
-    between pixel centres; at equal steps on the centres the matrix is the identity.
-
-    Parameters
-    ----------
-    position : (n,) float
-        Centres of the outputs; input pixel i spans i to i + 1.
-    step : float
-        Distance between outputs in input pixels.
-    side : int
-        Number of input pixels.
-    """
-    if step <= 1:
-        position = np.clip(position, 0.5, side - 0.5)
-    distance = np.abs(position[:, None] - (np.arange(side) + 0.5))
-    matrix: Float = np.maximum(1 - distance, 0) if step <= 1 else np.clip((step + 1) / 2 - distance, 0, 1)
-    normalised: Float = matrix / matrix.sum(axis=1, keepdims=True)
-    return normalised
 
 
 def _chunks(size: int, chunk: int) -> tuple[int, ...]:
