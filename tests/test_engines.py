@@ -97,6 +97,11 @@ def test_an_engine_of_openvino_that_is_let_go_frees_its_model(checkpoint, tiles)
     assert streams() is None
 
 
+def test_the_streams_of_several_processes_are_not_held_to_the_same_cores(checkpoint):
+    request = opened(checkpoint, "openvino")._streams._idle.get()
+    assert request.get_compiled_model().get_property("ENABLE_CPU_PINNING") is False
+
+
 def test_threads_begin_once_the_binding_was_used_by_one_alone(checkpoint, tiles, monkeypatch):
     module = plugins.load("openvino")
     module._first_use.cache_clear()

@@ -82,6 +82,7 @@ class Streams:
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
+            "ENABLE_CPU_PINNING": False,  # every process would take the first cores, and workers those of each other
         }
         compiled = ov.Core().compile_model(graph, "CPU", settings)
         count = 2 * threads  # the next tile waits in its stream while the outputs of the last are copied
