@@ -78,6 +78,11 @@ class TileModel(nn.Module, ABC):
         """Why the model cannot be run over slides, with the remedy; None if it can."""
         return self.refuses_tiles
 
+    @property
+    def refuses_compiling(self) -> str | None:
+        """Why the model cannot be run compiled; None if it can."""
+        return None
+
     def on(self, device: torch.device) -> Self:
         """Move to a device, in the memory layout that convolutions are fastest in."""
         self.to(memory_format=torch.channels_last)
