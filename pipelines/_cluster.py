@@ -91,6 +91,10 @@ class Cluster:
             _worker.settle_here, *arguments, pure=False, workers=only, allow_other_workers=bool(only)
         )
         choice: Choice
+        ready: SimpleQueue[Future | None] = SimpleQueue()
+        asked.add_done_callback(ready.put)
+        while self._crew.first(ready) is None:
+            pass
         choice, messages = result(asked, "the choice of an engine")
         for message in messages:
             progress.say(message)
@@ -208,7 +212,7 @@ def open_cluster(scheduler: str, *, workers: int | None, device: str, progress: 
     threads = max(min(torch.get_num_threads(), usable_cores() // len(environments)), 1)
     progress.say(f"worker processes: {len(environments)}, torch threads of each: {threads}")
     with silence(), local(environments) as client:
-        yield _checked(client, scheduler, len(environments), Worker.of_this_run(device, threads), progress)
+        yield _checked(client, "this machine", len(environments), Worker.of_this_run(device, threads), progress)
 
 
 def _checked(client: Client, scheduler: str, workers: int, worker: Worker, progress: Progress) -> Cluster:
@@ -222,7 +226,7 @@ def _checked(client: Client, scheduler: str, workers: int, worker: Worker, progr
             expected=workers,
             remedy="start some with `dask worker`, or ask for fewer by --workers",
         ) from None
-    crew, device = ask(client, worker, progress)
+    crew, device = ask(client, scheduler, worker, progress)
     return Cluster(crew, replace(worker, device=device))
 
 

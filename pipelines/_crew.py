@@ -1,5 +1,7 @@
 """Which workers of a scheduler take part in a run: those that answer when they are asked, and those that come later."""
 
+import math
+import threading
 import time
 from collections.abc import Mapping
 from queue import Empty, SimpleQueue
@@ -12,7 +14,7 @@ from wsi_maxmin.pipelines._dask import CONNECT_S, result
 from wsi_maxmin.pipelines._shares import Worker
 from wsi_maxmin.progress import Progress
 
-ANSWER_S, LOOK_S = 300, 5
+ANSWER_S, LOOK_S, SAY_S = 300, 5, 60
 
 _POLL_S = 0.2
 _HELP = "look at its log and at the load of its machine"
@@ -26,10 +28,15 @@ class Crew:
     client : Client
     late : mapping of str to Future
         What was asked of workers that have not answered yet, by address. One that does after all takes part.
+    scheduler : str
+        Its name in messages.
+    progress : Progress
     """
 
-    def __init__(self, client: Client, late: Mapping[str, Future]) -> None:
+    def __init__(self, client: Client, late: Mapping[str, Future], scheduler: str, progress: Progress) -> None:
         self.client, self._late = client, late
+        self._scheduler, self._progress = scheduler, progress
+        self._said, self._lock = -math.inf, threading.Lock()
 
     def present(self) -> list[str]:
         """Return the addresses of those that take part now."""
@@ -46,17 +53,27 @@ class Crew:
         return [future for future, only in restricted.items() if there and there.isdisjoint(only)]
 
     def first(self, ready: SimpleQueue[Future | None]) -> Future | None:
-        """Wait for what is ready next; None where nothing is for a while."""
+        """Wait for what is ready next; None where nothing is for a while. Meanwhile say if no worker is left."""
         try:
             return ready.get(timeout=LOOK_S)
         except Empty:
+            self._look()
             return None
+
+    def _look(self) -> None:
+        with self._lock:  # every slide that is under way waits
+            now = time.monotonic()
+            if self.present():
+                self._said = -math.inf
+            elif now - self._said >= SAY_S:
+                self._said = now
+                self._progress.say(f"no worker left at {self._scheduler}; waiting for one")
 
     def _is_late(self, address: str) -> bool:
         return address in self._late and self._late[address].status != "finished"
 
 
-def ask(client: Client, worker: Worker, progress: Progress) -> tuple[Crew, str]:
+def ask(client: Client, scheduler: str, worker: Worker, progress: Progress) -> tuple[Crew, str]:
     """Ask all workers whether they can take part; return those that do, and the device that they have.
 
     Raises
@@ -91,7 +108,7 @@ def ask(client: Client, worker: Worker, progress: Progress) -> tuple[Crew, str]:
         )
     if late:
         progress.say(f"WARNING: going on without {silent}; {_HELP}")
-    return Crew(client, late), next(iter(found))
+    return Crew(client, late, scheduler, progress), next(iter(found))
 
 
 def _wait_for_answers(client: Client, asked: Mapping[str, Future]) -> set[str]:

@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -371,7 +372,7 @@ def test_when_no_worker_answers_each_is_named_and_its_version_is_not_blamed(monk
     client = Here("a", "b", a=Answer("pending"), b=Answer("pending"))
     message = "no worker takes part; got a, which did not answer within 0.1 s, b, which did .*; look at its log and at"
     with pytest.raises(InputError, match=message) as raised:
-        _crew.ask(client, Worker.of_this_run("cpu"), Said())
+        _crew.ask(client, "tcp://here", Worker.of_this_run("cpu"), Said())
     assert "version" not in str(raised.value)
 
 
@@ -384,7 +385,7 @@ def test_a_worker_that_ends_while_it_is_asked_is_not_waited_for() -> None:
         return submit(*arguments, workers=workers, **rest)
 
     client.submit = dying  # type: ignore[method-assign]
-    crew, device = _crew.ask(client, Worker.of_this_run("cpu"), progress)
+    crew, device = _crew.ask(client, "tcp://here", Worker.of_this_run("cpu"), progress)
     assert (device, crew.present(), crew.only()) == ("cpu", ["a"], ["a"])
     assert progress.messages == [
         "WARNING: going on without b, which ended meanwhile; look at its log and at the load of its machine"
@@ -393,7 +394,7 @@ def test_a_worker_that_ends_while_it_is_asked_is_not_waited_for() -> None:
 
 def test_a_late_worker_takes_part_once_it_answers_and_those_that_come_later_do() -> None:
     answer = Answer("pending")
-    crew = _crew.Crew(Here("early", "late", "new"), {"late": answer})
+    crew = _crew.Crew(Here("early", "late", "new"), {"late": answer}, "tcp://here", Quiet())
     assert crew.only() == ["early", "new"]
     answer.status = "finished"
     assert crew.present() == ["early", "late", "new"]
@@ -402,7 +403,7 @@ def test_a_late_worker_takes_part_once_it_answers_and_those_that_come_later_do()
 
 def test_work_for_workers_that_are_gone_is_given_to_others_once_there_are_some() -> None:
     client = Here("early", "late")
-    crew = _crew.Crew(client, {"late": Answer("pending")})
+    crew = _crew.Crew(client, {"late": Answer("pending")}, "tcp://here", Quiet())
     under_way = {"restricted": ["early"], "free": None}
     assert crew.stranded(under_way) == []
     client.workers = ["late"]
@@ -411,12 +412,28 @@ def test_work_for_workers_that_are_gone_is_given_to_others_once_there_are_some()
     assert crew.stranded(under_way) == ["restricted"]
 
 
+def test_that_no_worker_is_left_is_said_once_a_minute_until_one_joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, client, progress = [0.0], Here("one"), Said()
+    monkeypatch.setattr(_crew, "LOOK_S", 0.001)
+    monkeypatch.setattr(_crew.time, "monotonic", lambda: clock[0])
+    crew, ready = _crew.Crew(client, {}, "tcp://here", progress), SimpleQueue()
+    said = []
+    for at, workers in [(5, ["one"]), (10, []), (15, []), (69, []), (70, []), (75, ["two"]), (80, [])]:
+        clock[0], client.workers = at, workers
+        assert crew.first(ready) is None
+        said.append(len(progress.messages))
+    assert said == [0, 1, 1, 1, 2, 2, 3]
+    assert set(progress.messages) == {"no worker left at tcp://here; waiting for one"}
+    ready.put("done")
+    assert crew.first(ready) == "done"
+
+
 def test_workers_of_different_devices_are_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         _worker, "describe", lambda _: "cuda" if get_worker().address[-1] in "02468" else get_worker().address
     )
     with pytest.raises(InputError, match=r"the workers compute on different devices; got .* at tcp://"):
-        _crew.ask(client, Worker.of_this_run("cpu"), Quiet())
+        _crew.ask(client, "tcp://here", Worker.of_this_run("cpu"), Quiet())
 
 
 @pytest.mark.parametrize(
@@ -486,7 +503,9 @@ def share(tmp_path: Path, cohort: Cohort, settings: InferSettings, monkeypatch: 
         batch_size=8,
         readers=2,
     )
-    cluster = _cluster.Cluster(_crew.Crew(Here("one"), {}), Worker.of_this_run("cpu", torch.get_num_threads()))
+    cluster = _cluster.Cluster(
+        _crew.Crew(Here("one"), {}, "tcp://here", Quiet()), Worker.of_this_run("cpu", torch.get_num_threads())
+    )
     with open_slide(cohort.slides[0]) as slide:
         kept = cluster._shares(slide, maps, job)
     _worker._slide.cache_clear()
