@@ -64,6 +64,11 @@ class TileModel(nn.Module, ABC):
         self.register_buffer("pixel_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=persistent)
         self.register_buffer("pixel_std", torch.tensor(std).view(1, 3, 1, 1), persistent=persistent)
 
+    @property
+    def kind(self) -> str:
+        """What messages call it: a method by its name."""
+        return type(self).__module__.rpartition(".")[2].replace("_", "-")
+
     @abstractmethod
     def segment(self, image: Tensor) -> SegOutput:
         """Classify and segment normalised images, (B, 3, H, W) float."""

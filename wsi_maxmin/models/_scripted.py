@@ -53,9 +53,14 @@ class ScriptedClassifier(TileModel):
         self.scores = scores
 
     @property
+    def kind(self) -> str:
+        """What messages call it."""
+        return "a TorchScript classifier"
+
+    @property
     def refuses_compiling(self) -> str:
         """Why the model cannot be run compiled."""
-        return "a TorchScript model cannot be compiled"
+        return f"{self.kind} cannot be compiled"
 
     def segment(self, image: Tensor) -> SegOutput:
         """Classify normalised images, (B, 3, H, W) float."""
