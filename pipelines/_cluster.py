@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from distributed import Client, Future
@@ -15,8 +15,9 @@ from distributed.comm import CommClosedError
 
 from wsi_maxmin.assets import ASSETS, find_model
 from wsi_maxmin.engines._choice import Choice
-from wsi_maxmin.errors import InputError, WsiMaxminError
+from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines import _worker
+from wsi_maxmin.pipelines._crew import Crew, ask
 from wsi_maxmin.pipelines._dask import DEATHS, FIRST_WORKER_S, connected, died, local, local_workers, result, silence
 from wsi_maxmin.pipelines._job import InferSettings, Job
 from wsi_maxmin.pipelines._shares import Done, Share, Source, Worker, fingerprint
@@ -27,7 +28,7 @@ from wsi_maxmin.slide_inputs import RunSlides
 from wsi_maxmin.tilemaps import TileMaps
 from wsi_maxmin.workers import usable_cores
 
-ANSWER_S, SEEN_S = 300, 90
+SEEN_S = 90
 
 _SHARES_A_WORKER = 4
 # A GPU stands still while a share begins and ends: few, long ones. On a CPU a chunk takes seconds.
@@ -36,12 +37,29 @@ _MOST_CHUNKS_ELSEWHERE = 2
 _MOST_SLIDES_AT_ONCE = 16
 
 
+class _Attempt(NamedTuple):
+    """A share that was handed out.
+
+    Attributes
+    ----------
+    share : Share
+    number : int
+        One more than the deaths that it was in line for.
+    only : list of str or None
+        The workers that may take it; None is any.
+    """
+
+    share: Share
+    number: int
+    only: list[str] | None
+
+
 class Cluster:
     """Workers that are there, checked, and of one kind.
 
     Parameters
     ----------
-    client : Client
+    crew : Crew
     worker : Worker
         What each of them is.
 
@@ -51,9 +69,9 @@ class Cluster:
         What each of them computes on.
     """
 
-    def __init__(self, client: Client, worker: Worker) -> None:
+    def __init__(self, crew: Crew, worker: Worker) -> None:
         self.device = torch.device(worker.device)
-        self._client, self._worker = client, worker
+        self._crew, self._client, self._worker = crew, crew.client, worker
         self._run, self._order = uuid.uuid4().hex, itertools.count()
         self._waiting: set[SimpleQueue[Future | None]] = set()
         self._stopped = False
@@ -68,8 +86,15 @@ class Cluster:
     ) -> Choice:
         """Settle engine and precision on one of the workers, which may have what this machine lacks; see `settle`."""
         arguments = (self._worker, run, _anywhere(settings), dict(earlier))
-        asked = self._client.submit(_worker.settle_here, *arguments, pure=False)
+        only = self._crew.only()
+        asked = self._client.submit(
+            _worker.settle_here, *arguments, pure=False, workers=only, allow_other_workers=bool(only)
+        )
         choice: Choice
+        ready: SimpleQueue[Future | None] = SimpleQueue()
+        asked.add_done_callback(ready.put)
+        while self._crew.first(ready) is None:
+            pass
         choice, messages = result(asked, "the choice of an engine")
         for message in messages:
             progress.say(message)
@@ -88,12 +113,13 @@ class Cluster:
         name, priority = slide.info.slide_id, -next(self._order)
         ready: SimpleQueue[Future | None] = SimpleQueue()
         self._waiting.add(ready)
-        under_way: dict[Future, tuple[Share, int]] = {}
+        under_way: dict[Future, _Attempt] = {}
 
-        def submit(share: Share, attempt: int) -> None:
-            key = ("wsi-maxmin", self._run, name, share.chunks[0].start, attempt)
-            future = self._client.submit(_worker.run_share, share, key=key, priority=priority)
-            under_way[future] = share, attempt
+        def submit(share: Share, number: int) -> None:
+            only = self._crew.only()
+            key = ("wsi-maxmin", self._run, name, share.chunks[0].start, next(self._order))
+            future = self._client.submit(_worker.run_share, share, key=key, priority=priority, workers=only)
+            under_way[future] = _Attempt(share, number, only)
             future.add_done_callback(ready.put)
 
         began, tiles = time.perf_counter(), 0
@@ -101,12 +127,20 @@ class Cluster:
             for share in self._shares(slide, maps, job):
                 submit(share, 1)
             while under_way:
-                if self._stopped or (future := ready.get()) is None:
+                future = None if self._stopped else self._crew.first(ready)
+                if self._stopped:
                     raise KeyboardInterrupt
-                share, attempt = under_way.pop(future)
-                if attempt < DEATHS and died(future) and share.begun() < DEATHS:
+                if future is None:
+                    for stranded in self._crew.stranded({each: under_way[each].only for each in under_way}):
+                        self._client.cancel([stranded])
+                        submit(*under_way.pop(stranded)[:2])
+                    continue
+                if future not in under_way:  # it was stranded
+                    continue
+                share, number, _ = under_way.pop(future)
+                if number < DEATHS and died(future) and share.begun() < DEATHS:
                     # It only waited for workers that died of other shares.
-                    submit(share, attempt + 1)
+                    submit(share, number + 1)
                     continue
                 done: Done = result(future, name)
                 tiles += done.tiles
@@ -141,7 +175,7 @@ class Cluster:
         return [replace(share, chunks=chunks) for chunks in deal(maps.todo(), self._count(), most)]
 
     def _count(self) -> int:
-        return max(len(self._client.scheduler_info()["workers"]), 1)
+        return max(len(self._crew.present()), 1)
 
 
 def deal(chunks: Sequence[range], workers: int, most: int) -> list[tuple[range, ...]]:
@@ -172,16 +206,16 @@ def open_cluster(scheduler: str, *, workers: int | None, device: str, progress: 
     if scheduler != "processes":
         with silence(), connected(scheduler) as client:
             progress.say(f"waiting for workers of {scheduler}")
-            yield _checked(client, scheduler, workers or 1, Worker.of_this_run(device))
+            yield _checked(client, scheduler, workers or 1, Worker.of_this_run(device), progress)
         return
     environments = local_workers(workers, device)
     threads = max(min(torch.get_num_threads(), usable_cores() // len(environments)), 1)
     progress.say(f"worker processes: {len(environments)}, torch threads of each: {threads}")
     with silence(), local(environments) as client:
-        yield _checked(client, scheduler, len(environments), Worker.of_this_run(device, threads))
+        yield _checked(client, "this machine", len(environments), Worker.of_this_run(device, threads), progress)
 
 
-def _checked(client: Client, scheduler: str, workers: int, worker: Worker) -> Cluster:
+def _checked(client: Client, scheduler: str, workers: int, worker: Worker, progress: Progress) -> Cluster:
     try:
         client.wait_for_workers(workers, timeout=FIRST_WORKER_S)
     except TimeoutError:
@@ -192,34 +226,8 @@ def _checked(client: Client, scheduler: str, workers: int, worker: Worker) -> Cl
             expected=workers,
             remedy="start some with `dask worker`, or ask for fewer by --workers",
         ) from None
-    asked = {
-        address: client.submit(_worker.describe, worker, workers=[address], pure=False)
-        for address in client.scheduler_info()["workers"]
-    }
-    found = {_device_of(address, future): address for address, future in asked.items()}
-    if len(found) > 1:
-        raise InputError(
-            "the workers compute on different devices",
-            got=", ".join(f"{device} at {address}" for device, address in found.items()),
-            expected="one kind",
-            remedy="--device cpu, or leave the others out",
-        )
-    return Cluster(client, replace(worker, device=next(iter(found))))
-
-
-def _device_of(address: str, asked: Future) -> str:
-    """Return what a worker says that it computes on; it may not even understand the question."""
-    try:
-        device: str = result(asked, f"the worker at {address}", timeout=ANSWER_S)
-    except (ImportError, AttributeError, TypeError, TimeoutError) as error:
-        if isinstance(error, WsiMaxminError):
-            raise
-        raise InputError(
-            f"the worker at {address} cannot take part",
-            got=f"{type(error).__name__}: {error}",
-            remedy="install the same version of wsi-maxmin everywhere",
-        ) from None
-    return device
+    crew, device = ask(client, scheduler, worker, progress)
+    return Cluster(crew, replace(worker, device=device))
 
 
 def _anywhere(settings: InferSettings) -> InferSettings:

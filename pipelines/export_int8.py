@@ -28,6 +28,8 @@ from wsi_maxmin.tilemaps import main_map, map_downsample
 
 _HELD_OUT = 4
 """One tile in so many is compared, and not calibrated on."""
+_FEW = 20
+"""Fewer tiles than so many show little of how well maps agree."""
 _CPU = torch.device("cpu")
 _BATCH = 16
 
@@ -59,6 +61,16 @@ class Agreement:
         return (
             f"int8 against fp32 on {self.tiles} held-out tiles: {overlap} at {self.threshold:g}, "
             f"mean difference of the map {self.mean_difference:.4f}"
+        )
+
+    @property
+    def warning(self) -> str:
+        """What to say where too few tiles were compared; empty where there were enough."""
+        if self.tiles >= _FEW:
+            return ""
+        return (
+            f"WARNING: so few held-out tiles show little; got {self.tiles}; expected at least {_FEW}; "
+            f"calibrate on slides with more tissue, or with --tiles {_FEW * (_HELD_OUT - 1)} or more"
         )
 
 
@@ -119,6 +131,8 @@ def export_int8(
         with progress.track("calibrate", len(calibration), unit="tile") as advance:
             quantise(loaded, calibration, partial, advance)
         agreement = _compare(loaded, partial / names[0], held_out, progress)
+        if agreement.warning:
+            progress.say(agreement.warning)
         report = {
             "model": loaded.fingerprint(),
             "calibration": {"slides": list(run.slides), "tiles": len(calibration)},

@@ -13,6 +13,7 @@ from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run
 from wsi_maxmin.device import pick_device
 from wsi_maxmin.engines._choice import check_choice
 from wsi_maxmin.engines._int8 import INT8, int8_graph
+from wsi_maxmin.engines.torch import check_compiles
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports._source import ExportSettings
 from wsi_maxmin.pipelines._dense import DENSE, check_dense
@@ -188,8 +189,8 @@ def load_for_slides(settings: InferSettings, device: str | torch.device) -> tupl
     Raises
     ------
     InputError
-        If there is no such model, device or engine, the model cannot be run over slides or was not calibrated, or a
-        setting is out of range.
+        If there is no such model, device or engine, the model cannot be run over slides so or was not
+        calibrated, or a setting is out of range.
     """
     where = pick_device(device) if isinstance(device, str) else device
     model = load_slide_model(find_model(settings.model))
@@ -199,6 +200,8 @@ def load_for_slides(settings: InferSettings, device: str | torch.device) -> tupl
         raise InputError("this model cannot be run over slides", got=model.name, remedy=refusal)
     settings.check()
     check_choice(where, settings.engine, settings.precision, compiled=settings.compile)
+    if settings.compile:
+        check_compiles(built)
     if settings.mode == DENSE:
         check_dense(built, model.slide.tile_px, settings)
     if settings.precision == INT8:

@@ -261,6 +261,13 @@ def test_a_skipped_slide_keeps_the_time_that_it_took(tmp_path: Path, before: str
     assert (outcome.status, outcome.seconds) == ("skipped", seconds)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full is Linux's")
+def test_an_empty_log_is_not_pointed_to(tmp_path: Path) -> None:
+    (tmp_path / "failures.log").symlink_to("/dev/full")
+    result = run(tmp_path, {"a": SlideError("torn")})
+    assert (result.exit_code, result.log) == (1, None)
+
+
 def test_failures_of_several_runs_share_a_log(tmp_path: Path) -> None:
     run(tmp_path, {"a": ValueError("first")}, slides="a")
     run(tmp_path, {"a": ValueError("second")}, slides="a")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from tests.test_cohort import Heard
 from tests.test_scripted import save as save_scripted
 from wsi_maxmin.checkpoint import load_checkpoint
 from wsi_maxmin.cli import group
@@ -38,7 +39,10 @@ def cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def exported(cache, tmp_path, tiny_model, tissue_slide):
-    return export_int8(str(tiny_model), [tissue_slide], tmp_path / "int8", tiles=9)
+    progress = Heard()
+    written, agreement = export_int8(str(tiny_model), [tissue_slide], tmp_path / "int8", tiles=9, progress=progress)
+    assert progress.said == [agreement.warning]
+    return written, agreement
 
 
 def own_tiles(count=6):
@@ -57,6 +61,13 @@ def test_it_writes_graph_description_and_how_well_it_agrees(exported, tiny_model
     assert report["model"] == load_checkpoint(tiny_model).fingerprint()
     assert json.loads(written[2].read_text())["patch_size_pixels"] == 64
     assert 'element_type="i8"' in written[0].read_text()
+
+
+@pytest.mark.parametrize(("tiles", "few"), [(1, True), (19, True), (20, False)])
+def test_that_few_tiles_show_little_is_said(tiles, few):
+    agreement = Agreement(tiles=tiles, mean_difference=0.0, largest_channel_difference=0.0, dice=1.0, threshold=0.5)
+    expected = f"WARNING: so few held-out tiles show little; got {tiles}; expected at least 20; calibrate on slides"
+    assert agreement.warning.startswith(expected) == bool(agreement.warning) == few
 
 
 def test_the_engine_finds_it_and_its_maps_are_nearly_the_model_s(exported, tiny_model):

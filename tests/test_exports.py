@@ -357,5 +357,7 @@ def test_a_class_that_the_model_has_not_is_refused(tmp_path):
 
 
 def test_what_is_no_heatmap_is_refused(tmp_path):
-    with pytest.raises(InputError, match="not a heatmap of wsi-maxmin"):
+    with pytest.raises(InputError, match=r"not a heatmap of wsi-maxmin; got .* \(\w+Error: .*\); run"):
         HeatmapStore.open(tmp_path, (10, 10))
+    with pytest.raises(InputError, match=r"no such heatmap; got .*gone; run `wsi-maxmin infer-slide`"):
+        HeatmapStore.open(tmp_path / "gone", (10, 10))

@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from tests.conftest import contents
 from wsi_maxmin.cli import group
 from wsi_maxmin.cohort import CohortResult, Status
 from wsi_maxmin.errors import InputError, SlideError, WorkerDiedError
-from wsi_maxmin.pipelines import _cluster, _dask, _one_slide, _worker
+from wsi_maxmin.pipelines import _cluster, _crew, _dask, _one_slide, _worker
 from wsi_maxmin.pipelines._cluster import deal
 from wsi_maxmin.pipelines._one_slide import fill
 from wsi_maxmin.pipelines._shares import Share, Worker
@@ -295,22 +296,144 @@ def test_workers_without_the_device_that_is_asked_for_are_named(
 
 def test_a_worker_that_does_not_know_what_it_is_asked_is_named(client: Client) -> None:
     asked = client.submit(_ask_what_is_not_there)
+    asked.exception()
     with pytest.raises(InputError, match="the worker at tcp://here cannot take part; got ModuleNotFoundError"):
-        _cluster._device_of("tcp://here", asked)
+        _crew._device_of("tcp://here", asked)
 
 
 def _ask_what_is_not_there() -> None:
     raise ModuleNotFoundError("No module named 'wsi_maxmin'")
 
 
-def test_workers_of_different_devices_are_refused(
-    client: Client, address: str, monkeypatch: pytest.MonkeyPatch
+@dataclass
+class Answer:
+    """A future of dask that is as a test needs it."""
+
+    status: str = "finished"
+    value: str = "cpu"
+
+    def result(self, timeout: float | None = None) -> str:  # noqa: ARG002
+        return self.value
+
+
+class Here:
+    """A client of a scheduler that has the workers which a test says; they answer as it says."""
+
+    def __init__(self, *workers: str, **answers: Answer) -> None:
+        self.workers, self.answers = list(workers), answers
+
+    def scheduler_info(self) -> dict[str, Any]:
+        return {"workers": dict.fromkeys(self.workers)}
+
+    def submit(self, *_: Any, workers: list[str], **__: Any) -> Answer:
+        return self.answers[workers[0]]
+
+
+class Said(Quiet):
+    """Keep what is said."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.messages.append(message)
+
+
+def test_a_run_goes_on_without_a_worker_that_does_not_answer(
+    tmp_path: Path,
+    cohort: Cohort,
+    settings: InferSettings,
+    address: str,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Were it given a share, the run would not end."""
+    late, answer = next(iter(client.scheduler_info()["workers"])), tmp_path / "answer"
+
+    def describe(_: Worker) -> str:
+        while get_worker().address == late and not answer.exists():
+            time.sleep(0.05)
+        return "cpu"
+
+    monkeypatch.setattr(_crew, "ANSWER_S", 0.5)
+    monkeypatch.setattr(_worker, "describe", describe)
+    progress = Said()
+    try:
+        assert infer(cohort.slides[:1], tmp_path / "out", settings, address, progress=progress).exit_code == 0
+    finally:
+        answer.write_text("")
+    assert contents(tmp_path / "out" / "one") == contents(cohort.out / "one")
+    warning = f"WARNING: going on without {late}, which did not answer within 0.5 s; look at its log and at the load"
+    assert [message for message in progress.messages if message.startswith(warning)]
+
+
+def test_when_no_worker_answers_each_is_named_and_its_version_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_crew, "ANSWER_S", 0.1)
+    client = Here("a", "b", a=Answer("pending"), b=Answer("pending"))
+    message = "no worker takes part; got a, which did not answer within 0.1 s, b, which did .*; look at its log and at"
+    with pytest.raises(InputError, match=message) as raised:
+        _crew.ask(client, "tcp://here", Worker.of_this_run("cpu"), Said())
+    assert "version" not in str(raised.value)
+
+
+def test_a_worker_that_ends_while_it_is_asked_is_not_waited_for() -> None:
+    client, progress = Here("a", "b", a=Answer(), b=Answer("pending")), Said()
+    submit = client.submit
+
+    def dying(*arguments: Any, workers: list[str], **rest: Any) -> Answer:
+        client.workers = ["a"]
+        return submit(*arguments, workers=workers, **rest)
+
+    client.submit = dying  # type: ignore[method-assign]
+    crew, device = _crew.ask(client, "tcp://here", Worker.of_this_run("cpu"), progress)
+    assert (device, crew.present(), crew.only()) == ("cpu", ["a"], ["a"])
+    assert progress.messages == [
+        "WARNING: going on without b, which ended meanwhile; look at its log and at the load of its machine"
+    ]
+
+
+def test_a_late_worker_takes_part_once_it_answers_and_those_that_come_later_do() -> None:
+    answer = Answer("pending")
+    crew = _crew.Crew(Here("early", "late", "new"), {"late": answer}, "tcp://here", Quiet())
+    assert crew.only() == ["early", "new"]
+    answer.status = "finished"
+    assert crew.present() == ["early", "late", "new"]
+    assert crew.only() is None
+
+
+def test_work_for_workers_that_are_gone_is_given_to_others_once_there_are_some() -> None:
+    client = Here("early", "late")
+    crew = _crew.Crew(client, {"late": Answer("pending")}, "tcp://here", Quiet())
+    under_way = {"restricted": ["early"], "free": None}
+    assert crew.stranded(under_way) == []
+    client.workers = ["late"]
+    assert crew.stranded(under_way) == []
+    client.workers = ["late", "new"]
+    assert crew.stranded(under_way) == ["restricted"]
+
+
+def test_that_no_worker_is_left_is_said_once_a_minute_until_one_joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, client, progress = [0.0], Here("one"), Said()
+    monkeypatch.setattr(_crew, "LOOK_S", 0.001)
+    monkeypatch.setattr(_crew.time, "monotonic", lambda: clock[0])
+    crew, ready = _crew.Crew(client, {}, "tcp://here", progress), SimpleQueue()
+    said = []
+    for at, workers in [(5, ["one"]), (10, []), (15, []), (69, []), (70, []), (75, ["two"]), (80, [])]:
+        clock[0], client.workers = at, workers
+        assert crew.first(ready) is None
+        said.append(len(progress.messages))
+    assert said == [0, 1, 1, 1, 2, 2, 3]
+    assert set(progress.messages) == {"no worker left at tcp://here; waiting for one"}
+    ready.put("done")
+    assert crew.first(ready) == "done"
+
+
+def test_workers_of_different_devices_are_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         _worker, "describe", lambda _: "cuda" if get_worker().address[-1] in "02468" else get_worker().address
     )
     with pytest.raises(InputError, match=r"the workers compute on different devices; got .* at tcp://"):
-        _cluster._checked(client, address, 2, Worker.of_this_run("cpu"))
+        _crew.ask(client, "tcp://here", Worker.of_this_run("cpu"), Quiet())
 
 
 @pytest.mark.parametrize(
@@ -368,12 +491,6 @@ def share(tmp_path: Path, cohort: Cohort, settings: InferSettings, monkeypatch: 
     shutil.rmtree(folder / "done" / "c")
     maps = TileMaps(folder)
 
-    class Here:
-        """A client that keeps what it is given."""
-
-        def scheduler_info(self) -> dict[str, Any]:
-            return {"workers": ["one"]}
-
     import torch
 
     from wsi_maxmin.engines._choice import Choice
@@ -386,7 +503,9 @@ def share(tmp_path: Path, cohort: Cohort, settings: InferSettings, monkeypatch: 
         batch_size=8,
         readers=2,
     )
-    cluster = _cluster.Cluster(Here(), Worker.of_this_run("cpu", torch.get_num_threads()))
+    cluster = _cluster.Cluster(
+        _crew.Crew(Here("one"), {}, "tcp://here", Quiet()), Worker.of_this_run("cpu", torch.get_num_threads())
+    )
     with open_slide(cohort.slides[0]) as slide:
         kept = cluster._shares(slide, maps, job)
     _worker._slide.cache_clear()

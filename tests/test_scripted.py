@@ -298,3 +298,18 @@ def test_the_command_takes_a_torchscript_file(tmp_path, tissue_slide):
     done = CliRunner().invoke(group, [*arguments, str(tmp_path / "other")])
     assert done.exit_code == 2
     assert '"tile_px"' in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+def test_that_it_cannot_be_compiled_is_said_before_anything_is_written(tmp_path, tissue_slide, engine):
+    arguments = ["infer-slide", str(tissue_slide), "--model", str(save(tmp_path / "model")), "--engine", engine]
+    done = CliRunner().invoke(group, [*arguments, "--out", str(tmp_path / "out"), "--compile"])
+    assert done.exit_code == 2
+    assert done.stderr == "error: a TorchScript classifier cannot be compiled; leave --compile out\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_that_it_has_no_dense_mode_is_said_in_words(tmp_path, tissue_slide):
+    settings = InferSettings(model=str(save(tmp_path / "model")), mode="dense")
+    with pytest.raises(InputError, match="cannot be run densely; got a TorchScript classifier; expected a method"):
+        infer_slide([tissue_slide], tmp_path / "out", settings=settings)

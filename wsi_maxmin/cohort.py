@@ -75,7 +75,7 @@ class CohortResult:
     out : Path
     outcomes : tuple of Outcome
     log : Path or None
-        Where the tracebacks are; None where no slide failed.
+        Where the tracebacks are; None where no slide failed, or there was no room to keep them.
     """
 
     out: Path
@@ -140,6 +140,7 @@ def run_cohort(
     same_command = before.get("settings", {}).get("command") == settings.get("command")
     earlier = _slides_of(before) if same_command and not fresh else {}
     outcomes: dict[str, Outcome] = {}
+    log: Path | None = None
     attempt = partial(attempt_one, work=work, hide_path=hide_paths)
 
     def write(status: str) -> None:
@@ -151,17 +152,17 @@ def run_cohort(
             progress.say(f"WARNING: {out / RUN_FILE} is not up to date: {in_one_line(error)}")
 
     def keep(outcome: Outcome, trace: str) -> None:
+        nonlocal log
         slide_id, then = outcome.slide_id, earlier.get(outcome.slide_id, {})
         if outcome.status == "skipped":
             seconds = then.get("seconds", 0.0) if then.get("status") != "failed" else 0.0
             outcome = replace(outcome, why="done by an earlier run", seconds=seconds)
         if trace:
             now = datetime.now().astimezone().isoformat(timespec="seconds")
-            with (
-                suppress(OSError),
-                (out / FAILURES).open("a", encoding="utf-8", errors="surrogateescape") as log,
-            ):
-                log.write(f"{now}  {slide_id}  {outcome.path}\n{trace}\n")
+            with suppress(OSError):
+                with (out / FAILURES).open("a", encoding="utf-8", errors="surrogateescape") as file:
+                    file.write(f"{now}  {slide_id}  {outcome.path}\n{trace}\n")
+                log = out / FAILURES
         outcomes[slide_id] = outcome
         if outcome.status == "failed" and len(slides) > 1:
             progress.say(f"{slide_id}: failed: {outcome.why}")
@@ -178,7 +179,6 @@ def run_cohort(
         status = "failed" if any(outcome.status == "failed" for outcome in outcomes.values()) else "done"
     finally:
         write(status)
-    log = out / FAILURES if status == "failed" else None
     return CohortResult(out=out, outcomes=tuple(outcomes[slide_id] for slide_id in slides), log=log)
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 import zarr
 
-from wsi_maxmin.errors import InputError
+from wsi_maxmin.errors import InputError, in_one_line
 from wsi_maxmin.grids import CHUNK_PX, Georef
 from wsi_maxmin.sinks._ngff import ome_metadata
 
@@ -15,6 +15,13 @@ from wsi_maxmin.sinks._ngff import ome_metadata
 def main_channel(channels: Sequence[str]) -> str:
     """Return which of a heatmap's channels the threshold is for: ``tumour``, else the first."""
     return "tumour" if "tumour" in channels else channels[0]
+
+
+def not_a_heatmap(path: Path, error: Exception, remedy: str | None = None) -> InputError:
+    """Return the error of a store that is missing or cannot be understood."""
+    if not path.exists():
+        return InputError("no such heatmap", got=path, remedy=remedy)
+    return InputError("not a heatmap of wsi-maxmin", got=f"{path} ({in_one_line(error)})", remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,9 +72,7 @@ class HeatmapStore:
             mpp = float(f"{scale - 2 * shift:.12g}") if slide_mpp is None else slide_mpp
             georef = Georef(slide_size_px=slide_size_px, slide_mpp=mpp, downsample=round(scale / mpp))
         except (OSError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
-            raise InputError(
-                "not a heatmap of wsi-maxmin", got=f"{path} ({error!r})", remedy="run `wsi-maxmin infer-slide`"
-            ) from None
+            raise not_a_heatmap(path, error, remedy="run `wsi-maxmin infer-slide`") from None
         return cls(path=path, group=group, georef=georef, channels=channels, levels=len(datasets))
 
     def level(self, level: int = 0) -> zarr.Array:

@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d
 
 from wsi_maxmin.engines._base import Engine, Meter, Outputs, Pending, Pixels
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.models import ScriptedClassifier
+from wsi_maxmin.models import TileModel
 from wsi_maxmin.slide_model import SlideModel
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}
@@ -98,8 +98,7 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def _compile(self, side_px: int) -> None:
         """Compile for batches of one shape, and try it on a white tile."""
-        if isinstance(self._model, ScriptedClassifier):
-            raise InputError("a TorchScript model cannot be compiled", remedy="leave --compile out")
+        check_compiles(self._model)
         self._compute = torch.compile(self._forward, dynamic=False)
         try:
             white = torch.full((1, side_px, side_px, 3), 255, dtype=torch.uint8, device=self._device)
@@ -118,6 +117,18 @@ class TorchEngine(Engine):
         scores = output.logits
         logits = torch.empty(len(image), 0, device=image.device) if scores is None else scores.float()
         return _pool(output.mask.float(), self._downsample).half(), logits
+
+
+def check_compiles(built: TileModel) -> None:
+    """See whether a model is of a kind that can be compiled.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    if refusal := built.refuses_compiling:
+        raise InputError(refusal, remedy="leave --compile out")
 
 
 def _pool(mask: Tensor, side: int) -> Tensor:

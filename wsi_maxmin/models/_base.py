@@ -64,6 +64,11 @@ class TileModel(nn.Module, ABC):
         self.register_buffer("pixel_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=persistent)
         self.register_buffer("pixel_std", torch.tensor(std).view(1, 3, 1, 1), persistent=persistent)
 
+    @property
+    def kind(self) -> str:
+        """What messages call it: a method by its name."""
+        return type(self).__module__.rpartition(".")[2].replace("_", "-")
+
     @abstractmethod
     def segment(self, image: Tensor) -> SegOutput:
         """Classify and segment normalised images, (B, 3, H, W) float."""
@@ -77,6 +82,11 @@ class TileModel(nn.Module, ABC):
     def refuses_slides(self) -> str | None:
         """Why the model cannot be run over slides, with the remedy; None if it can."""
         return self.refuses_tiles
+
+    @property
+    def refuses_compiling(self) -> str | None:
+        """Why the model cannot be run compiled; None if it can."""
+        return None
 
     def on(self, device: torch.device) -> Self:
         """Move to a device, in the memory layout that convolutions are fastest in."""

@@ -82,8 +82,8 @@ def dense_method(model: TileModel, tile_px: int) -> tuple[DenseMethod, int]:
     reason = getattr(model, "refuses_regions", None)
     if not isinstance(model, DenseMethod) or reason:
         raise InputError(
-            "this method cannot be run densely",
-            got=type(model).__module__.rpartition(".")[2].replace("_", "-"),
+            "this model cannot be run densely",
+            got=model.kind,
             expected=reason or "a method whose scores and masks follow from class maps, such as maxmin, wildcat or cam",
             remedy="--mode tile",
         )

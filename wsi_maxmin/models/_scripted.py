@@ -52,6 +52,16 @@ class ScriptedClassifier(TileModel):
         super().__init__(mean, std, persistent=False)
         self.scores = scores
 
+    @property
+    def kind(self) -> str:
+        """What messages call it."""
+        return "a TorchScript classifier"
+
+    @property
+    def refuses_compiling(self) -> str:
+        """Why the model cannot be run compiled."""
+        return f"{self.kind} cannot be compiled"
+
     def segment(self, image: Tensor) -> SegOutput:
         """Classify normalised images, (B, 3, H, W) float."""
         no_mask = image.new_empty(len(image), 0, *image.shape[-2:])

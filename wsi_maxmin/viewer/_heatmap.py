@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from wsi_maxmin.errors import InputError
-from wsi_maxmin.heatmap_store import main_channel
+from wsi_maxmin.heatmap_store import main_channel, not_a_heatmap
 from wsi_maxmin.sinks._ngff import ome_metadata
 
 TILE_PX = 512
@@ -63,7 +62,7 @@ class StoredMap:
             self._arrays = [self._array(entry["path"]) for entry in image["datasets"]]
             placed = [_placement(entry["coordinateTransformations"]) for entry in image["datasets"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError("not a heatmap of wsi-maxmin", got=f"{store} ({error!r})") from None
+            raise not_a_heatmap(store, error) from None
         # Pixel-centre convention: the first pixel of level k lies (D·2^k − 1)/2 slide pixels from that of the slide.
         (across, _), (right, _) = placed[0]
         self.mpp = round(across - 2 * right, 9)
