@@ -118,6 +118,22 @@ def test_folders_lists_and_files_are_one_cohort(make: MakeSlide, tmp_path: Path,
     assert all((tmp_path / "out" / name / "heatmap.ome.zarr").is_dir() for name in statuses(result))
 
 
+def test_maps_that_were_written_among_the_slides_are_not_taken_for_slides(
+    make: MakeSlide, tmp_path: Path, settings: InferSettings
+) -> None:
+    slides, out = make("slides/one").parent, tmp_path / "slides" / "heat"
+    coarse = replace(settings, heatmap_mpp=0.25)
+    assert statuses(infer([slides], out, coarse, exports=["tiff"])) == {"one": "done"}
+    assert (out / "one" / "tumour.tif").is_file()
+    assert statuses(infer([slides], out, coarse, "resume", exports=["tiff"])) == {"one": "skipped"}
+    assert set(listed(out)) == {"one"}
+    # Versions that mapped their own exports listed them.
+    with (out / "slides.csv").open("a") as file:
+        file.write(f"tumour,{out / 'one' / 'tumour.tif'},,tumour\n")
+    assert statuses(infer([slides], out, coarse, "resume")) == {"one": "skipped"}
+    assert set(listed(out)) == {"one", "tumour"}
+
+
 def test_a_slide_that_comes_later_does_not_rename_the_first(
     make: MakeSlide, tmp_path: Path, settings: InferSettings
 ) -> None:

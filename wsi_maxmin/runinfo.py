@@ -177,6 +177,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
+def command_of(folder: Path) -> str | None:
+    """Return which command a folder's ``run.json`` is of; None where there is none."""
+    settings = (read_json(folder / RUN_FILE) or {}).get("settings")
+    return settings.get("command") if isinstance(settings, Mapping) else None
+
+
 def digest(path: Path | None) -> str | None:
     """Return what tells one version of a file from another, without its time; None without a file."""
     if path is None or not path.is_file():
