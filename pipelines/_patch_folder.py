@@ -38,6 +38,12 @@ def clear(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
+def recorded_slide(out: Path, slide_id: str) -> dict[str, Any] | None:
+    """Return by what a finished slide and its truth are recognised; None of a slide that is not finished."""
+    part = out / PARTS / f"{slide_id}.parquet"
+    return read_patch_table(part).facts["slide"] if part.is_file() else None
+
+
 def clear_slide(out: Path, slide_id: str) -> None:
     """Remove what an interrupted run left of a slide."""
     for name in _image_folders():

@@ -10,6 +10,7 @@ from upath import UPath
 from wsi_maxmin.csvs import Row, read_table
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import MPP_LIMITS
+from wsi_maxmin.moved_slides import Recorded, follow_moved
 from wsi_maxmin.slide_folders import SLIDE_SUFFIXES, is_folder, search
 from wsi_maxmin.slide_ids import (
     as_source,
@@ -65,7 +66,12 @@ class ListedSlide:
         return self.patient_id or self.slide_id
 
 
-def find_slides(sources: Sequence[str | Path | UPath], *, known: Mapping[str, str] | None = None) -> list[ListedSlide]:
+def find_slides(
+    sources: Sequence[str | Path | UPath],
+    *,
+    known: Mapping[str, str] | None = None,
+    recorded: Recorded = lambda _: None,
+) -> list[ListedSlide]:
     """List the slides that a user named, each once and under a name of its own.
 
     Parameters
@@ -78,6 +84,8 @@ def find_slides(sources: Sequence[str | Path | UPath], *, known: Mapping[str, st
         - a CSV ``slide[,slide_id][,patient_id][,mpp]`` (also gzipped) of files and URLs, files relative to its folder.
     known : mapping of slide_id to path, optional
         Slides of earlier runs into the same folder; see `unique_slide_ids`.
+    recorded : callable, optional
+        Says of what file the result of a known slide is; see `follow_moved`.
 
     Returns
     -------
@@ -104,7 +112,8 @@ def find_slides(sources: Sequence[str | Path | UPath], *, known: Mapping[str, st
         if slide.slide_id:
             given[slide.slide_id] = source_key(slide.path)
     nameless = [slide.path for slide in listed.values() if not slide.slide_id]
-    named = unique_slide_ids(nameless, {**(known or {}), **given}) if nameless or not given else {}
+    earlier = follow_moved(known or {}, nameless, recorded)
+    named = unique_slide_ids(nameless, {**earlier, **given}) if nameless or not given else {}
     ids = {same_source(path): slide_id for slide_id, path in named.items()}
     return [replace(slide, slide_id=slide.slide_id or ids[key]) for key, slide in listed.items()]
 
