@@ -149,6 +149,10 @@ def test_a_slide_that_is_named_twice_counts_once_with_all_that_was_said(tmp_path
         ("slide,mpp\na.svs,nan\n", "line 2: mpp; got 'nan'"),
         ("slide,slide_id\na.svs,x/y\n", "line 2: slide_id cannot name a folder; got 'x/y'; expected a plain name"),
         ("slide,slide_id\na.svs,..\n", "line 2: slide_id cannot name a folder"),
+        *[
+            (f"slide,slide_id\na.svs,{name}\n", f"line 2: slide_id cannot name a folder; got '{name}'")
+            for name in ("run.json", "slides.csv", "failures.log", "RUN.json")
+        ],
         ("slide,slide_id\na.svs,s\nb.svs,s\n", r"two slides with the slide_id s; got .*a\.svs and .*b\.svs"),
         ("slide,patient_id\na.svs,p\na.svs,q\n", r"a\.svs is listed twice.* another patient_id; got p and q"),
     ],
@@ -173,6 +177,7 @@ def test_a_list_at_a_url_is_refused() -> None:
         (["x/a.tif", "y/a.tif", "x_a.tif"], ["x_a", "y_a", "x_a_tif"]),
         (["p/HE/a.tif", "q/HE/a.tif"], ["p_HE_a", "q_HE_a"]),
         (["/a.tif", "/x/a.tif"], ["a", "x_a"]),
+        (["x/run.json.tif", "x/Slides.csv.svs"], ["run.json_tif", "Slides.csv_svs"]),
     ],
 )
 def test_a_slide_is_called_by_its_stem_and_by_folders_too_where_two_clash(paths: list[str], names: list[str]) -> None:

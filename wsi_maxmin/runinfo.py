@@ -17,6 +17,8 @@ from typing import Any
 from wsi_maxmin._version import __version__
 
 RUN_FILE = "run.json"
+SLIDES = "slides.csv"
+FAILURES = "failures.log"
 _LARGE = (".tif", ".tiff")
 _STATM = Path("/proc/self/statm")
 _SAMPLE_S = 0.05

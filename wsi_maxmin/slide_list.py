@@ -17,6 +17,7 @@ from wsi_maxmin.slide_ids import (
     hash_slide_id,
     lookup,
     lookup_all,
+    names_a_folder,
     same_source,
     source_key,
     unique_slide_ids,
@@ -144,7 +145,7 @@ def _read_list(path: Path) -> list[ListedSlide]:
 
 def _listed(row: Row, folder: Path) -> ListedSlide:
     source, slide_id = as_source(row["slide"]), row["slide_id"]
-    if slide_id.startswith(".") or "/" in slide_id or "\\" in slide_id:
+    if not names_a_folder(slide_id):
         raise InputError(f"{row.where}: slide_id cannot name a folder", got=repr(slide_id), expected="a plain name")
     return ListedSlide(
         path=folder / source if isinstance(source, Path) else source,
