@@ -36,7 +36,7 @@ def open_slide(
     Raises
     ------
     SlideError
-        If there is no such file, or the reader cannot read it.
+        If there is no such file, it is empty, or the reader cannot read it.
 
     Examples
     --------
@@ -47,6 +47,8 @@ def open_slide(
     path = as_source(path)
     if isinstance(path, Path) and not path.exists():
         raise SlideError("no such slide", got=path, remedy="check the path")
+    if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
+        raise SlideError(f"{path} is empty", got="0 bytes", remedy="copy or download it again")
     if reader == "auto":
         from wsi_maxmin.readers._choice import choose_reader
 
