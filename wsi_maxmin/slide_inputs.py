@@ -127,7 +127,11 @@ class RunSlides:
             return source
         found = [path for name in _TISSUE_MASKS if (path := source / name.format(plain)).is_file()]
         if not found:
-            raise InputError(f"{plain} has no tissue mask", got=source, expected=f"{plain}.png or {plain}.tif")
+            raise InputError(
+                f"{plain} has no tissue mask",
+                got=source,
+                expected=f"{plain}_tissue.png, {plain}.png, or the same with .tif or .tiff",
+            )
         return found[0]
 
     def plain_name(self, slide_id: str) -> str:
