@@ -47,11 +47,12 @@ def open_slide(
     path = as_source(path)
     if isinstance(path, Path) and not path.exists():
         raise SlideError("no such slide", got=path, remedy="check the path")
-    if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
-        raise SlideError(f"{path} is empty", got="0 bytes", remedy="copy or download it again")
     if reader == "auto":
         from wsi_maxmin.readers._choice import choose_reader
 
         reader = choose_reader(path)
-    opened: Reader = plugins.load(reader).open(path, slide_mpp=slide_mpp, slide_id=slide_id or source_name(path).stem)
+    module = plugins.load(reader)
+    if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
+        raise SlideError(f"{path} is empty", got="0 bytes", remedy="copy or download it again")
+    opened: Reader = module.open(path, slide_mpp=slide_mpp, slide_id=slide_id or source_name(path).stem)
     return opened
