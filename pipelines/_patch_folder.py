@@ -9,15 +9,15 @@ from typing import Any
 import pandas as pd
 
 from wsi_maxmin import stores
-from wsi_maxmin.cohort import FAILURES
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.extract_inputs import ExtractInputs, JobMaker
 from wsi_maxmin.extraction import ExtractSettings
 from wsi_maxmin.patches import TABLE_NAME, TUMOUR, PatchTable, read_patch_table, write_patch_table
 from wsi_maxmin.progress import Progress
 from wsi_maxmin.quotas import QUOTA_FILE
+from wsi_maxmin.runinfo import FAILURES, SLIDES
 from wsi_maxmin.sinks.preview import PREVIEWS
-from wsi_maxmin.slides_csv import SLIDES, read_slides
+from wsi_maxmin.slides_csv import read_slides
 from wsi_maxmin.splits import kfold
 
 PARTS = "parts"
@@ -36,6 +36,12 @@ def clear(out: Path) -> None:
             (out / name).rmdir()
     for name in (TABLE_NAME, SLIDES, QUOTA_FILE, FAILURES):
         (out / name).unlink(missing_ok=True)
+
+
+def recorded_slide(out: Path, slide_id: str) -> dict[str, Any] | None:
+    """Return by what a finished slide and its truth are recognised; None of a slide that is not finished."""
+    part = out / PARTS / f"{slide_id}.parquet"
+    return read_patch_table(part).facts["slide"] if part.is_file() else None
 
 
 def clear_slide(out: Path, slide_id: str) -> None:

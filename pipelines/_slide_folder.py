@@ -91,6 +91,11 @@ def finished_facts(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] 
     return facts if same else None
 
 
+def recorded_slide(folder: Path) -> dict[str, Any] | None:
+    """Return by what the slide of a result, finished or not, is recognised; None where there is no result."""
+    return (read_json(folder / RUN_FILE) or {}).get("slide")
+
+
 def check_names(out: Path, *, hashed: bool) -> None:
     """Check that a run calls slides as the earlier one in its folder did, of which results may stay.
 
@@ -173,7 +178,7 @@ def begin(folder: Path, settings: Mapping[str, Any], slide: Mapping[str, Any]) -
     Tile maps of an unfinished run are removed if the slide's file or tissue mask has changed since; what has changed is
     returned, with its values then and now.
     """
-    earlier = (read_json(folder / RUN_FILE) or {}).get("slide")
+    earlier = recorded_slide(folder)
     changed = {} if earlier is None else changed_facts(earlier, slide)
     if changed:
         clear(folder)

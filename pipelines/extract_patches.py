@@ -14,7 +14,7 @@ from wsi_maxmin.cutting import ask_tumour, cut_chunk, describe, in_chunks, plan_
 from wsi_maxmin.extract_inputs import ExtractInputs, JobMaker
 from wsi_maxmin.extraction import ExtractSettings, Plan, SlideJob
 from wsi_maxmin.patches import PatchTable, make_rows, read_patch_table, write_patch_table
-from wsi_maxmin.pipelines._patch_folder import PARTS, clear, clear_slide, gather
+from wsi_maxmin.pipelines._patch_folder import PARTS, clear, clear_slide, gather, recorded_slide
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.quotas import Quotas
 from wsi_maxmin.runinfo import RUN_FILE, read_json, write_json
@@ -61,7 +61,8 @@ def extract_patches(
     values = {**settings.to_json(), **inputs.to_json(), "command": "extract-patches"}
     quota = bool(protocols.plugins.load(settings.protocol).NEEDS_QUOTA)
     may_change = tuple(name for name in _MAY_CHANGE if not (quota and name in ("splits", "folds")))
-    maker = JobMaker(inputs, settings, known_slides(out) if existing == "resume" else {})
+    known = known_slides(out) if existing == "resume" else {}
+    maker = JobMaker(inputs, settings, known, lambda slide_id: recorded_slide(out, slide_id))
     if existing != "resume":
         # A resumed run may have patients that are not given again.
         maker.check_folds()

@@ -21,7 +21,15 @@ from wsi_maxmin.pipelines._engine import batch_size_for, settle
 from wsi_maxmin.pipelines._exports import check_formats, open_source, write_exports
 from wsi_maxmin.pipelines._job import InferSettings
 from wsi_maxmin.pipelines._one_slide import Means, infer_one
-from wsi_maxmin.pipelines._slide_folder import SlideResult, begin, check_names, clear, finished_facts, slide_result
+from wsi_maxmin.pipelines._slide_folder import (
+    SlideResult,
+    begin,
+    check_names,
+    clear,
+    finished_facts,
+    recorded_slide,
+    slide_result,
+)
 from wsi_maxmin.pipelines._tile_plan import identify
 from wsi_maxmin.pipelines._timings import describe, measuring, totals
 from wsi_maxmin.progress import Progress, Quiet
@@ -76,7 +84,9 @@ def infer_slide(
     if scheduler != HERE:
         inputs = inputs.absolute()
     known = known_slides(out) if existing == "resume" else {}
-    run = RunSlides(inputs, hashed=settings.hash_slide_ids, known=known)
+    run = RunSlides(
+        inputs, hashed=settings.hash_slide_ids, known=known, recorded=lambda slide_id: recorded_slide(out / slide_id)
+    )
     if annotations is not None and annotations.is_file() and len(run.slides) > 1:
         raise InputError("one annotation for several slides", got=annotations, expected="a folder of them")
     with _ready(settings, device, scheduler, workers, progress) as (cluster, model, where), locked(out):

@@ -70,7 +70,11 @@ def test_info_says_how_to_give_a_missing_mpp(run, tmp_path, stained, write_pyram
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
-    [("missing.svs", None, "no such slide"), ("text.svs", "text", "not a readable slide"), ("empty.tif", "", "slide")],
+    [
+        ("missing.svs", None, "no such slide"),
+        ("text.svs", "text", "not a readable slide"),
+        ("empty.tif", "", "empty.tif is empty; got 0 bytes; copy or download it again"),
+    ],
 )
 @pytest.mark.parametrize("command", ["info", "extract-patches", "infer-slide"])
 def test_what_is_not_a_slide_is_one_line_and_code_2(run, tmp_path, tiny_model, command, name, content, says):

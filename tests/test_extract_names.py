@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.conftest import contents
 from tests.test_extract_patches import SMALL, TISSUE, TUMOUR, extract, outline, table
-from wsi_maxmin.extraction import SlideJob
+from wsi_maxmin.extraction import ExtractSettings, SlideJob
 from wsi_maxmin.pipelines import extract_patches as pipeline
 from wsi_maxmin.slide_list import hash_slide_id
 
@@ -138,6 +138,21 @@ def test_a_slide_of_the_same_name_that_comes_later_leaves_the_first_its_name_and
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"patches.parquet", "slides.csv"}
     assert table(out).rows["slide_id"].value_counts().to_dict() == {"one": 12, "right_one": 12}
+
+
+@pytest.mark.parametrize("settings", [SMALL, HASHED])
+def test_a_slide_that_moved_is_not_cut_again(make_slide: MakeSlide, tmp_path: Path, settings: ExtractSettings) -> None:
+    one, out = make_slide("one", TISSUE), tmp_path / "out"
+    extract([one], out, settings=settings)
+    before = contents(out)
+    (tmp_path / "new").mkdir()
+    moved = one.rename(tmp_path / "new" / "one.tif")
+    result = extract([moved], out, settings=settings, existing="resume")
+    assert [outcome.status for outcome in result.outcomes] == ["skipped"]
+    after = contents(out)
+    assert {name for name in before if after[name] != before[name]} == {"slides.csv"}
+    assert set(after) == set(before)
+    assert str(moved) in (out / "slides.csv").read_text()
 
 
 def test_folders_and_lists_are_searched_and_named_as_one_cohort(make_slide: MakeSlide, tmp_path: Path) -> None:

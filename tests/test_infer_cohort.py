@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -118,6 +119,22 @@ def test_folders_lists_and_files_are_one_cohort(make: MakeSlide, tmp_path: Path,
     assert all((tmp_path / "out" / name / "heatmap.ome.zarr").is_dir() for name in statuses(result))
 
 
+def test_maps_that_were_written_among_the_slides_are_not_taken_for_slides(
+    make: MakeSlide, tmp_path: Path, settings: InferSettings
+) -> None:
+    slides, out = make("slides/one").parent, tmp_path / "slides" / "heat"
+    coarse = replace(settings, heatmap_mpp=0.25)
+    assert statuses(infer([slides], out, coarse, exports=["tiff"])) == {"one": "done"}
+    assert (out / "one" / "tumour.tif").is_file()
+    assert statuses(infer([slides], out, coarse, "resume", exports=["tiff"])) == {"one": "skipped"}
+    assert set(listed(out)) == {"one"}
+    # Versions that mapped their own exports listed them.
+    with (out / "slides.csv").open("a") as file:
+        file.write(f"tumour,{out / 'one' / 'tumour.tif'},,tumour\n")
+    assert statuses(infer([slides], out, coarse, "resume")) == {"one": "skipped"}
+    assert set(listed(out)) == {"one", "tumour"}
+
+
 def test_a_slide_that_comes_later_does_not_rename_the_first(
     make: MakeSlide, tmp_path: Path, settings: InferSettings
 ) -> None:
@@ -128,6 +145,50 @@ def test_a_slide_that_comes_later_does_not_rename_the_first(
     assert statuses(result) == {"right_one": "done", "one": "skipped"}
     assert contents(out / "one") == before
     assert set(listed(out)) == {"one", "right_one"}
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_slide_that_moved_is_not_mapped_again(
+    make: MakeSlide, tmp_path: Path, settings: InferSettings, hashed: bool
+) -> None:
+    one, out, listener = make("one"), tmp_path / "out", Listener()
+    settings, name = replace(settings, hash_slide_ids=hashed), hash_slide_id("one") if hashed else "one"
+    infer([one], out, settings)
+    before = contents(out / name)
+    (tmp_path / "new").mkdir()
+    moved = one.rename(tmp_path / "new" / "one.tif")
+    assert statuses(infer([moved], out, settings, "resume", progress=listener)) == {name: "skipped"}
+    assert {name: row["path"] for name, row in listed(out).items()} == {name: str(moved)}
+    assert contents(out / name) == before
+    said = "1 slides lie elsewhere than in the earlier run and keep their names"
+    assert [line for line in listener.said if "elsewhere" in line] == [said + ("" if hashed else ", first one")]
+    listener.said.clear()
+    infer([moved], out, settings, "resume", progress=listener)
+    assert not [line for line in listener.said if "elsewhere" in line]
+
+
+def test_a_slide_that_was_copied_without_its_time_is_named_as_changed_and_not_mapped_under_another_name(
+    make: MakeSlide, tmp_path: Path, settings: InferSettings
+) -> None:
+    one, out = make("one"), tmp_path / "out"
+    infer([one], out, settings)
+    (tmp_path / "new").mkdir()
+    moved = one.rename(tmp_path / "new" / "one.tif")
+    os.utime(moved, (0, 0))
+    result = infer([moved], out, settings, "resume")
+    assert statuses(result) == {"one": "failed"}
+    assert result.outcomes[0].why.startswith("one is done, but from another file; got modified 1970-01-01")
+
+
+def test_a_slide_that_failed_keeps_its_name_where_it_is_given_again(
+    make: MakeSlide, tmp_path: Path, settings: InferSettings
+) -> None:
+    one, out = make("one", mpp=None), tmp_path / "out"
+    assert statuses(infer([one], out, settings)) == {"one": "failed"}
+    (tmp_path / "new").mkdir()
+    moved = one.rename(tmp_path / "new" / "one.tif")
+    assert statuses(infer([moved], out, replace(settings, slide_mpp=0.25), "resume")) == {"one": "done"}
+    assert set(listed(out)) == {"one"}
 
 
 def test_a_slide_behind_a_url_gets_the_map_of_the_same_file(

@@ -25,11 +25,16 @@ def drawn(tmp_path):
     def draw(**options):
         path = tmp_path / "picture.png"
         options = {"box": Box(x=0, y=0, width=1024, height=512), **options}
-        write(slide, tmp_path / "h.ome.zarr", path, georef=georef, threshold=0.5, title="slide", **options)
+        write(slide, tmp_path / "h.ome.zarr", path, georef=georef, threshold=0.5, **{"title": "slide", **options})
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB")).astype(int)
 
     return draw
+
+
+def test_a_title_in_letters_that_the_font_lacks_is_drawn_without_a_warning(drawn):
+    # A warning would be an error here.
+    assert drawn(title="日本語").shape == drawn().shape
 
 
 def test_the_map_colours_the_slide_only_where_it_has_values(drawn):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.runinfo import write_json
 from wsi_maxmin.slide_ids import source_key
 from wsi_maxmin.slide_list import (
     ListedSlide,
@@ -60,6 +61,23 @@ def test_a_folder_is_searched_for_slides_in_all_its_folders(tmp_path: Path) -> N
     others = [".a.svs", ".git/x.svs", "a_mask.tif", "b/c/Data0001.dat", "notes.txt", "h.zarr/x.tif", "x.npz"]
     touch(tmp_path, *slides, *others)
     assert [slide.path for slide in find_slides([tmp_path])] == [tmp_path / name for name in slides]
+
+
+@pytest.mark.parametrize("command", ["extract-patches", "infer-slide", "stitch"])
+def test_what_our_own_commands_wrote_holds_no_slides(tmp_path: Path, command: str) -> None:
+    touch(tmp_path, "a.svs", "runs/heat/a/tumour.tif", "runs/b.svs")
+    write_json(tmp_path / "runs" / "heat" / "run.json", {"status": "running", "settings": {"command": command}})
+    assert [slide.path.name for slide in find_slides([tmp_path])] == ["a.svs", "b.svs"]
+    with pytest.raises(InputError, match=r"no slide in .*heat; .* not in a folder that .* infer-slide or stitch wrote"):
+        find_slides([tmp_path / "runs" / "heat"])
+    assert ids_of(find_slides([tmp_path / "runs" / "heat" / "a" / "tumour.tif"])) == ["tumour"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"settings": "fast"}', '{"settings": {"command": ["scan"]}}'])
+def test_a_run_file_of_someone_else_hides_no_slide(tmp_path: Path, text: str) -> None:
+    touch(tmp_path, "scan/a.svs")
+    (tmp_path / "scan" / "run.json").write_text(text)
+    assert ids_of(find_slides([tmp_path])) == ["a"]
 
 
 def test_links_that_lead_back_end_the_search_and_broken_ones_are_still_slides(tmp_path: Path) -> None:
@@ -131,6 +149,10 @@ def test_a_slide_that_is_named_twice_counts_once_with_all_that_was_said(tmp_path
         ("slide,mpp\na.svs,nan\n", "line 2: mpp; got 'nan'"),
         ("slide,slide_id\na.svs,x/y\n", "line 2: slide_id cannot name a folder; got 'x/y'; expected a plain name"),
         ("slide,slide_id\na.svs,..\n", "line 2: slide_id cannot name a folder"),
+        *[
+            (f"slide,slide_id\na.svs,{name}\n", f"line 2: slide_id cannot name a folder; got '{name}'")
+            for name in ("run.json", "slides.csv", "failures.log", "RUN.json")
+        ],
         ("slide,slide_id\na.svs,s\nb.svs,s\n", r"two slides with the slide_id s; got .*a\.svs and .*b\.svs"),
         ("slide,patient_id\na.svs,p\na.svs,q\n", r"a\.svs is listed twice.* another patient_id; got p and q"),
     ],
@@ -155,6 +177,7 @@ def test_a_list_at_a_url_is_refused() -> None:
         (["x/a.tif", "y/a.tif", "x_a.tif"], ["x_a", "y_a", "x_a_tif"]),
         (["p/HE/a.tif", "q/HE/a.tif"], ["p_HE_a", "q_HE_a"]),
         (["/a.tif", "/x/a.tif"], ["a", "x_a"]),
+        (["x/run.json.tif", "x/Slides.csv.svs"], ["run.json_tif", "Slides.csv_svs"]),
     ],
 )
 def test_a_slide_is_called_by_its_stem_and_by_folders_too_where_two_clash(paths: list[str], names: list[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from wsi_maxmin.errors import InputError, WsiMaxminError, in_one_line
 from wsi_maxmin.locks import Existing, claim, locked, same_slide
 from wsi_maxmin.progress import Progress
-from wsi_maxmin.runinfo import RUN_FILE, environment, read_json, write_json
+from wsi_maxmin.runinfo import FAILURES, RUN_FILE, environment, read_json, write_json
 from wsi_maxmin.slide_ids import P, source_key, unique_slide_ids
 
 __all__ = [
@@ -33,8 +33,6 @@ __all__ = [
 ]
 
 Status = Literal["done", "skipped", "failed"]
-
-FAILURES = "failures.log"
 
 _log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from wsi_maxmin.annotations import find_annotation, find_mask, stray_annotations
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.extraction import ExtractSettings, Planned, SlideJob
+from wsi_maxmin.moved_slides import Recorded
 from wsi_maxmin.protocols.p512_list import read_list
 from wsi_maxmin.runinfo import digest
 from wsi_maxmin.slide_ids import source_key, source_name
@@ -70,12 +71,20 @@ class JobMaker(RunSlides):
     settings : ExtractSettings
     known : mapping of slide_id to path
         Slides of earlier runs into the same folder, by their plain names.
+    recorded : callable, optional
+        Returns of what file the result of a slide is; see `follow_moved`.
     """
 
     _inputs: ExtractInputs
 
-    def __init__(self, inputs: ExtractInputs, settings: ExtractSettings, known: Mapping[str, str]) -> None:
-        super().__init__(inputs, hashed=settings.hash_slide_ids, known=known)
+    def __init__(
+        self,
+        inputs: ExtractInputs,
+        settings: ExtractSettings,
+        known: Mapping[str, str],
+        recorded: Recorded = lambda _: None,
+    ) -> None:
+        super().__init__(inputs, hashed=settings.hash_slide_ids, known=known, recorded=recorded)
         self._settings, self._listed = settings, _read_lists(inputs.lists)
         self.notes += self._check_names()
 

@@ -17,6 +17,8 @@ from typing import Any
 from wsi_maxmin._version import __version__
 
 RUN_FILE = "run.json"
+SLIDES = "slides.csv"
+FAILURES = "failures.log"
 _LARGE = (".tif", ".tiff")
 _STATM = Path("/proc/self/statm")
 _SAMPLE_S = 0.05
@@ -175,6 +177,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return values if isinstance(values, dict) else None
+
+
+def command_of(folder: Path) -> str | None:
+    """Return which command a folder's ``run.json`` is of; None where there is none."""
+    settings = (read_json(folder / RUN_FILE) or {}).get("settings")
+    return settings.get("command") if isinstance(settings, Mapping) else None
 
 
 def digest(path: Path | None) -> str | None:

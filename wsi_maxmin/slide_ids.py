@@ -11,10 +11,12 @@ from urllib.parse import unquote, urlsplit
 from upath import UPath
 
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.runinfo import FAILURES, RUN_FILE, SLIDES
 
 P = TypeVar("P", bound=Path | UPath)
 T = TypeVar("T")
 
+_NOT_SLIDES = (RUN_FILE, SLIDES, FAILURES)
 _KEY_BYTES = hashlib.blake2b.MAX_KEY_SIZE
 
 
@@ -106,7 +108,7 @@ def unique_slide_ids(paths: Sequence[P], known: Mapping[str, str] | None = None)
         slide_id = kept.get(key, stem)
         if key not in kept and counts[stem] > 1:
             slide_id = "_".join((*above[-_depth(folders[stem]) :], stem))
-        if key not in kept and (slide_id in known or slide_id in named):
+        if key not in kept and (slide_id in known or slide_id in named or slide_id.lower() in _NOT_SLIDES):
             slide_id += source_name(path).suffix.replace(".", "_")
         if slide_id in named or (slide_id in known and key not in kept):
             other = named[slide_id] if slide_id in named else known[slide_id]
@@ -125,6 +127,11 @@ def _label(path: Path | UPath) -> tuple[str, ...]:
 def _depth(folders: Collection[tuple[str, ...]]) -> int:
     """Return how many folders above slides of one name tell these slides apart."""
     return next(depth for depth in count(1) if len({above[-depth:] for above in folders}) == len(folders))
+
+
+def names_a_folder(slide_id: str) -> bool:
+    """Return whether a folder of results can hold a folder of this name: not hidden, and none of its own files."""
+    return not (slide_id.startswith(".") or "/" in slide_id or "\\" in slide_id or slide_id.lower() in _NOT_SLIDES)
 
 
 def hash_slide_id(slide_id: str, key: str = "") -> str:

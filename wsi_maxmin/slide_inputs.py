@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 from upath import UPath
 
 from wsi_maxmin.errors import InputError, WsiMaxminError
+from wsi_maxmin.moved_slides import Recorded
 from wsi_maxmin.slide_ids import as_source, source_key
 from wsi_maxmin.slide_list import ListedSlide, find_slides, hash_slide_id, mpp_for, read_overrides, unused_rows
 
@@ -72,6 +73,8 @@ class RunSlides:
         Call slides by a hash of their names.
     known : mapping of slide_id to path
         Slides of earlier runs into the same folder, by their plain names.
+    recorded : callable, optional
+        Returns of what file the result of a slide is; see `follow_moved`.
 
     Attributes
     ----------
@@ -82,9 +85,11 @@ class RunSlides:
         What the user should know before the run.
     """
 
-    def __init__(self, inputs: SlideInputs, *, hashed: bool, known: Mapping[str, str]) -> None:
+    def __init__(
+        self, inputs: SlideInputs, *, hashed: bool, known: Mapping[str, str], recorded: Recorded = lambda _: None
+    ) -> None:
         self._inputs, self.hashed = inputs, hashed
-        found = find_slides(inputs.slides, known=known)
+        found = find_slides(inputs.slides, known=known, recorded=lambda name: recorded(self._named(name)))
         for name in inputs.PER_SLIDE:
             path = getattr(inputs, name)
             if path is not None and path.is_file() and len(found) > 1:
@@ -93,7 +98,7 @@ class RunSlides:
                 )
         self._plain = {self._named(slide.slide_id): slide.slide_id for slide in found}
         self.slides = {name: replace(slide, slide_id=name) for name, slide in zip(self._plain, found, strict=True)}
-        self.notes = self._unused("overrides", self._overrides)
+        self.notes = [*self._moved(found, known), *self._unused("overrides", self._overrides)]
 
     def paths(self) -> dict[str, Path | UPath]:
         """Return where each slide is."""
@@ -122,7 +127,11 @@ class RunSlides:
             return source
         found = [path for name in _TISSUE_MASKS if (path := source / name.format(plain)).is_file()]
         if not found:
-            raise InputError(f"{plain} has no tissue mask", got=source, expected=f"{plain}.png or {plain}.tif")
+            raise InputError(
+                f"{plain} has no tissue mask",
+                got=source,
+                expected=f"{plain}_tissue.png, {plain}.png, or the same with .tif or .tiff",
+            )
         return found[0]
 
     def plain_name(self, slide_id: str) -> str:
@@ -162,6 +171,14 @@ class RunSlides:
 
     def _plain_slides(self) -> list[ListedSlide]:
         return [replace(slide, slide_id=self._plain[name]) for name, slide in self.slides.items()]
+
+    def _moved(self, found: Sequence[ListedSlide], known: Mapping[str, str]) -> list[str]:
+        """Return a note where slides of earlier runs lie elsewhere than these said."""
+        before = {name: source_key(as_source(path)) for name, path in known.items()}
+        now = {slide.slide_id: source_key(slide.path) for slide in found}
+        moved = [name for name, path in now.items() if before.get(name, path) != path]
+        note = f"{len(moved)} slides lie elsewhere than in the earlier run and keep their names{self._first(moved)}"
+        return [note] if moved else []
 
     def _unused(self, what: str, table: Collection[str]) -> list[str]:
         """Return a note where rows of a table are of no slide of the run."""

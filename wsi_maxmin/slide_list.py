@@ -1,6 +1,6 @@
 """Which slides a run is about: files, URLs, folders and CSV lists; and what a user knows better than their files."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -10,18 +10,20 @@ from upath import UPath
 from wsi_maxmin.csvs import Row, read_table
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.geometry import MPP_LIMITS
+from wsi_maxmin.moved_slides import Recorded, follow_moved
+from wsi_maxmin.slide_folders import SLIDE_SUFFIXES, is_folder, search
 from wsi_maxmin.slide_ids import (
     as_source,
     hash_slide_id,
     lookup,
     lookup_all,
+    names_a_folder,
     same_source,
     source_key,
     unique_slide_ids,
 )
 
 __all__ = [
-    "SLIDE_SUFFIXES",
     "ListedSlide",
     "as_source",
     "find_slides",
@@ -34,24 +36,9 @@ __all__ = [
     "unused_rows",
 ]
 
-SLIDE_SUFFIXES = (
-    ".svs",
-    ".tif",
-    ".tiff",
-    ".ndpi",
-    ".mrxs",
-    ".scn",
-    ".vms",
-    ".vmu",
-    ".bif",
-    ".svslide",
-    ".dcm",
-)
-
 T = TypeVar("T")
 
 _LISTS = (".csv", ".csv.gz")
-_MASKS = ("_mask.tif", "_mask.tiff")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +67,12 @@ class ListedSlide:
         return self.patient_id or self.slide_id
 
 
-def find_slides(sources: Sequence[str | Path | UPath], *, known: Mapping[str, str] | None = None) -> list[ListedSlide]:
+def find_slides(
+    sources: Sequence[str | Path | UPath],
+    *,
+    known: Mapping[str, str] | None = None,
+    recorded: Recorded = lambda _: None,
+) -> list[ListedSlide]:
     """List the slides that a user named, each once and under a name of its own.
 
     Parameters
@@ -89,12 +81,12 @@ def find_slides(sources: Sequence[str | Path | UPath], *, known: Mapping[str, st
         Each is one of:
 
         - a slide's file, whatever its suffix, or its URL, be it there or not;
-        - a folder, searched with all folders in it for files with one of `SLIDE_SUFFIXES`. Hidden files, masks
-          (``*_mask.tif``, ``*_mask.tiff``) and the inside of ``.zarr`` folders are passed over. The ``.dcm`` files of
-          one folder are one slide, opened by the first of them;
+        - a folder, searched with all folders in it for files with one of `SLIDE_SUFFIXES`; see `search`;
         - a CSV ``slide[,slide_id][,patient_id][,mpp]`` (also gzipped) of files and URLs, files relative to its folder.
     known : mapping of slide_id to path, optional
         Slides of earlier runs into the same folder; see `unique_slide_ids`.
+    recorded : callable, optional
+        Says of what file the result of a known slide is; see `follow_moved`.
 
     Returns
     -------
@@ -121,7 +113,8 @@ def find_slides(sources: Sequence[str | Path | UPath], *, known: Mapping[str, st
         if slide.slide_id:
             given[slide.slide_id] = source_key(slide.path)
     nameless = [slide.path for slide in listed.values() if not slide.slide_id]
-    named = unique_slide_ids(nameless, {**(known or {}), **given}) if nameless or not given else {}
+    earlier = follow_moved(known or {}, nameless, recorded)
+    named = unique_slide_ids(nameless, {**earlier, **given}) if nameless or not given else {}
     ids = {same_source(path): slide_id for slide_id, path in named.items()}
     return [replace(slide, slide_id=slide.slide_id or ids[key]) for key, slide in listed.items()]
 
@@ -132,39 +125,15 @@ def _expand(source: Path | UPath) -> list[ListedSlide]:
         if not isinstance(source, Path):
             raise InputError("a list of slides cannot be a URL", got=source, remedy="download it")
         return _read_list(source)
-    if isinstance(source, Path) and _is_folder(source):
-        if found := sorted(_search(source)):
+    if isinstance(source, Path) and is_folder(source):
+        if found := sorted(search(source)):
             return [ListedSlide(path=path, slide_id="") for path in found]
-        raise InputError(f"no slide in {source}", expected=f"files that end in {' '.join(SLIDE_SUFFIXES)}")
+        raise InputError(
+            f"no slide in {source}",
+            expected=f"files that end in {' '.join(SLIDE_SUFFIXES)}, not in a folder that extract-patches, infer-slide "
+            "or stitch wrote",
+        )
     return [ListedSlide(path=source, slide_id="")]
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        # What may not even be looked at is attempted as a slide, and fails with the reason.
-        return False
-
-
-def _search(folder: Path) -> Iterator[Path]:
-    waiting, seen = [folder], set()
-    while waiting:
-        here = waiting.pop()
-        # A link may lead back to where the search came from.
-        if (real := here.resolve()) in seen:
-            continue
-        seen.add(real)
-        try:
-            inside = sorted(path for path in here.iterdir() if not path.name.startswith("."))
-            folders = [path for path in inside if path.is_dir()]
-        except OSError as error:
-            raise InputError("a folder cannot be searched for slides", got=f"{here} ({error.strerror})") from None
-        waiting += [path for path in reversed(folders) if path.suffix != ".zarr"]
-        files = [path for path in inside if path not in folders and path.suffix.lower() in SLIDE_SUFFIXES]
-        dicom = [path for path in files if path.suffix.lower() == ".dcm"]
-        yield from dicom[:1]
-        yield from (path for path in files if path not in dicom and not path.name.lower().endswith(_MASKS))
 
 
 def _read_list(path: Path) -> list[ListedSlide]:
@@ -176,7 +145,7 @@ def _read_list(path: Path) -> list[ListedSlide]:
 
 def _listed(row: Row, folder: Path) -> ListedSlide:
     source, slide_id = as_source(row["slide"]), row["slide_id"]
-    if slide_id.startswith(".") or "/" in slide_id or "\\" in slide_id:
+    if not names_a_folder(slide_id):
         raise InputError(f"{row.where}: slide_id cannot name a folder", got=repr(slide_id), expected="a plain name")
     return ListedSlide(
         path=folder / source if isinstance(source, Path) else source,

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from wsi_maxmin.errors import InputError
+from wsi_maxmin.runinfo import SLIDES
 from wsi_maxmin.slide_ids import source_key
 from wsi_maxmin.slide_inputs import RunSlides
 
-SLIDES = "slides.csv"
 _COLUMNS = ("slide_id", "path", "mpp", "name")
 
 

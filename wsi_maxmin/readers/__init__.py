@@ -36,7 +36,7 @@ def open_slide(
     Raises
     ------
     SlideError
-        If there is no such file, or the reader cannot read it.
+        If there is no such file, it is empty, or the reader cannot read it.
 
     Examples
     --------
@@ -51,5 +51,8 @@ def open_slide(
         from wsi_maxmin.readers._choice import choose_reader
 
         reader = choose_reader(path)
-    opened: Reader = plugins.load(reader).open(path, slide_mpp=slide_mpp, slide_id=slide_id or source_name(path).stem)
+    module = plugins.load(reader)
+    if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
+        raise SlideError(f"{path} is empty", got="0 bytes", remedy="copy or download it again")
+    opened: Reader = module.open(path, slide_mpp=slide_mpp, slide_id=slide_id or source_name(path).stem)
     return opened

@@ -14,7 +14,7 @@ from upath import UPath
 from wsi_maxmin.errors import SlideError
 from wsi_maxmin.geometry import Box, SlideInfo
 from wsi_maxmin.readers._area import reduce_by_area
-from wsi_maxmin.readers._bytes import LocalRanges, Ranges, sample_digest
+from wsi_maxmin.readers._bytes import LocalRanges, Ranges, content_facts
 from wsi_maxmin.runinfo import Stopwatch
 
 Pixels = npt.NDArray[np.uint8]
@@ -149,7 +149,7 @@ class Reader(ABC):
         source = self._bytes()
         if source is None:
             return facts
-        return {**facts, "bytes": source.size(), "sampled": sample_digest(source)}
+        return {**facts, **content_facts(source)}
 
     def _bytes(self) -> Ranges | None:
         """Return the slide's file; None of a slide that is none."""

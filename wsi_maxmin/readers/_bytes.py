@@ -57,7 +57,12 @@ def ranges(path: Path | UPath) -> Ranges:
     return RemoteRanges(path)
 
 
-def sample_digest(source: Ranges) -> str:
+def content_facts(source: Ranges) -> dict[str, object]:
+    """Return by what the content of a file is recognised: how many bytes, and a hash of samples of them."""
+    return {"bytes": source.size(), "sampled": _sample_digest(source)}
+
+
+def _sample_digest(source: Ranges) -> str:
     """Return a hash of 16 KiB at 16 places from the first byte to the last: as quick for a slide of any size."""
     last = max(source.size() - _SAMPLE_BYTES, 0)
     spans = [(last * place // (_SAMPLES - 1), _SAMPLE_BYTES) for place in range(_SAMPLES)]

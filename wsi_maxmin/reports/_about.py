@@ -9,16 +9,9 @@ import yaml
 
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.reports._parts import Facts, Listing, Section
-from wsi_maxmin.runinfo import RUN_FILE, read_json
 
 MOST_ROWS = 2000
 """Of a table on the page; the file beside it has all."""
-
-
-def command_of(folder: Path) -> str | None:
-    """Return which command a folder's ``run.json`` is of; None where there is none."""
-    settings = (read_json(folder / RUN_FILE) or {}).get("settings")
-    return settings.get("command") if isinstance(settings, Mapping) else None
 
 
 def settings_section(settings: str | Mapping[str, Any], environment: Mapping[str, Any]) -> Section:

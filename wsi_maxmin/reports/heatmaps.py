@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.reports import slide_scores
-from wsi_maxmin.reports._about import command_of, duration, settings_section
+from wsi_maxmin.reports._about import duration, settings_section
 from wsi_maxmin.reports._charts import divide
 from wsi_maxmin.reports._parts import (
     Bars,
@@ -31,7 +31,7 @@ from wsi_maxmin.reports._parts import (
 from wsi_maxmin.reports._pictures import share_of, shrink
 from wsi_maxmin.reports._slide_facts import common_facts, environment_of, tiles_per_second, warnings_of
 from wsi_maxmin.reports._slides import SlideRecord, files_of, read_records, slide_folders
-from wsi_maxmin.runinfo import RUN_FILE, read_json
+from wsi_maxmin.runinfo import RUN_FILE, command_of, read_json
 from wsi_maxmin.viewer._answers import STORE
 
 EXPECTED = "heatmaps (infer-slide, stitch)"

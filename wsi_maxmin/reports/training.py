@@ -7,11 +7,11 @@ from typing import Any
 import yaml
 
 from wsi_maxmin.reports import evaluation
-from wsi_maxmin.reports._about import command_of, duration, gibibytes, percent, settings_section
+from wsi_maxmin.reports._about import duration, gibibytes, percent, settings_section
 from wsi_maxmin.reports._charts import Chart, Line, divide, draw
 from wsi_maxmin.reports._parts import Bars, Charts, Facts, Highlights, Note, Part, Report, Request, Section
 from wsi_maxmin.run_results import SCORES_FOLDER, RunResult, read_run
-from wsi_maxmin.runinfo import RUN_FILE, read_json
+from wsi_maxmin.runinfo import RUN_FILE, command_of, read_json
 
 EXPECTED = "a training (train)"
 _CONFIG = "config.yaml"

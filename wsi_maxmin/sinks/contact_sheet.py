@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
@@ -17,6 +16,7 @@ from wsi_maxmin.geometry import Box
 from wsi_maxmin.heatmap_store import HeatmapStore
 from wsi_maxmin.readers import Reader
 from wsi_maxmin.review import ReviewRegion
+from wsi_maxmin.sinks._saving import save_png
 from wsi_maxmin.sinks.picture import scale_bar_um
 
 _DPI = 150
@@ -70,10 +70,7 @@ def write(
         parts = right.subfigures(len(groups), 1, squeeze=False, height_ratios=rows)[:, 0]
         for part, count, (reason, group) in zip(parts, rows, groups.items(), strict=True):
             _draw_group(part, count, shown, reason, group)
-    FigureCanvasAgg(figure)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png")
-    partial.replace(path)
+    save_png(figure, path)
 
 
 def _draw_group(part: SubFigure, rows: int, shown: _Shown, reason: str, group: Sequence[ReviewRegion]) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from shapely.geometry.base import BaseGeometry
@@ -17,6 +16,7 @@ from wsi_maxmin.geometry import Box
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.readers import Reader
 from wsi_maxmin.sinks._ngff import ome_metadata
+from wsi_maxmin.sinks._saving import save_png
 
 PANEL_PX = 1100
 _DPI = 150
@@ -91,10 +91,7 @@ def write(
     right.set_title(f"{channel} map, contour at {threshold:g}" + _legend(outline), loc="left", fontsize=11)
     bar = figure.colorbar(image, ax=right, label=channel, fraction=0.045, pad=0.02)
     bar.set_ticks(sorted({0.0, threshold, 0.5, 1.0}))
-    FigureCanvasAgg(figure)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png")
-    partial.replace(path)
+    save_png(figure, path)
 
 
 def _map_for(
