@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
             click.echo(f"error: {_in_words(error)}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt as interruption:
-            click.echo(f"interrupted; {interruption or '--resume continues'}", err=True)
+            click.echo(f"interrupted; {str(interruption) or '--resume continues'}", err=True)
             ctx.exit(130)
 
 

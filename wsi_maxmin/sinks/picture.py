@@ -87,7 +87,7 @@ def write(
     for axes in (left, right):
         axes.set(xlim=(box.x, box.right), ylim=(box.bottom, box.y))
         _draw_scale_bar(axes, box, georef.slide_mpp)
-    left.set_title(title, loc="left", fontsize=11)
+    left.set_title(title, loc="left", fontsize=11, parse_math=False)
     right.set_title(f"{channel} map, contour at {threshold:g}" + _legend(outline), loc="left", fontsize=11)
     bar = figure.colorbar(image, ax=right, label=channel, fraction=0.045, pad=0.02)
     bar.set_ticks(sorted({0.0, threshold, 0.5, 1.0}))
