@@ -21,7 +21,7 @@ from PIL import Image
 from qubalab.objects import ImageFeature, ObjectType, geojson_features_from_string
 
 from tests.conftest import contents
-from tests.peers import files_of
+from tests.other_programs import files_of
 from wsi_maxmin.annotations.geojson import read_geojson
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports import every_file, plugins

@@ -14,7 +14,7 @@ import pytest
 from scipy import ndimage
 
 from tests.browsing import chromium, seen
-from tests.peers import files_of
+from tests.other_programs import files_of
 from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.sinks import omezarr
