@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import shapely
 import tifffile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wsi_maxmin.annotations import Truth, _mask_level, mask_tiff
@@ -134,6 +134,7 @@ def test_padding_is_not_tumour_whatever_it_holds(tmp_path: Path) -> None:
     size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
     shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
 )
+@example(x=0, y=22, size=(124, 36), shape=(51, 3))  # a centre on the border of two pixels
 @settings(max_examples=60)
 def test_each_pixel_is_the_masks_at_its_centre(
     tmp_path_factory: pytest.TempPathFactory, x: int, y: int, size: tuple[int, int], shape: tuple[int, int]

@@ -108,8 +108,8 @@ class MaskTiff:
         asked = min(step_x, step_y) * (1 + 1e-6)
         fine_enough = [level for level in self._levels if level.downsample <= asked]
         level = fine_enough[-1] if fine_enough else self._levels[0]
-        columns = np.floor((box.x + (np.arange(width) + 0.5) * step_x) / level.downsample).astype(np.int64)
-        rows = np.floor((box.y + (np.arange(height) + 0.5) * step_y) / level.downsample).astype(np.int64)
+        columns = np.floor((box.x + (np.arange(width) + 0.5) * box.width / width) / level.downsample).astype(np.int64)
+        rows = np.floor((box.y + (np.arange(height) + 0.5) * box.height / height) / level.downsample).astype(np.int64)
         return level.look_up(columns, rows)
 
     def drawn_mask(self, box: Box) -> Mask:
