@@ -385,7 +385,6 @@ def test_on_a_gpu_the_maps_are_the_cpu_s(checkpoint, tiles, precision):
 
 
 def test_streams_do_not_lock_against_python_when_they_first_run_together_nor_when_it_ends(tiny_model):
-    pytest.importorskip("openvino")
     program = """
 import sys, numpy, torch
 from pathlib import Path
