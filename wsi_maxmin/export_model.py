@@ -4,11 +4,9 @@ All three are made of the same graph, which `torch.export` takes of the model in
 number of them. Normalisation of pixels is inside the graph.
 """
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.jit._trace import TracerWarning
 
+from wsi_maxmin._unreported import import_unreported
 from wsi_maxmin.errors import InputError, MissingExtraError
 from wsi_maxmin.models import TileModel
 from wsi_maxmin.slide_model import SlideModel
@@ -133,9 +132,6 @@ def to_openvino(program: ExportedProgram, names: tuple[str, ...], out: Path) -> 
 
     By way of ONNX, which OpenVINO reads itself: its converter of torch models takes longer and forgets the names.
     """
-    # OpenVINO reports to its makers when it is imported, unless this part of it is missing. What looks at patients'
-    # slides must not.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how Python marks it missing
     openvino = _need("openvino", "cpu")
     (onnx,) = to_onnx(program, names, out)
     openvino.save_model(openvino.Core().read_model(out / onnx), out / "model.xml", compress_to_fp16=False)
@@ -191,7 +187,7 @@ def describe(
 
 def _need(package: str, extra: str) -> Any:
     try:
-        return import_module(package)
+        return import_unreported(package)
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             "this export needs a package that is not installed",

@@ -4,17 +4,16 @@ import hashlib
 import io
 import logging
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from wsi_maxmin._unreported import import_unreported
 from wsi_maxmin.engines._base import Pixels
 from wsi_maxmin.engines._graphs import cache_folder, exported_graph
 from wsi_maxmin.errors import InputError, MissingExtraError
@@ -78,10 +77,10 @@ def quantise(model: SlideModel, tiles: Sequence[Pixels], out: Path, advance: Adv
     MissingExtraError
         If NNCF is not installed.
     """
-    nncf, openvino = _nncf(), import_module("openvino")
+    nncf, openvino = _nncf(), import_unreported("openvino")
     graph = openvino.Core().read_model(exported_graph(model, "openvino"))
     # Folded into convolutions, normalisation has biases that NNCF corrects.
-    import_module("openvino._offline_transformations").apply_moc_transformations(graph, cf=True)
+    import_unreported("openvino._offline_transformations").apply_moc_transformations(graph, cf=True)
 
     def as_input(tile: Pixels) -> npt.NDArray[np.float32]:
         advance()
@@ -116,11 +115,9 @@ def keep_int8(model: SlideModel, made: Path) -> None:
 
 
 def _nncf() -> Any:
-    # Like OpenVINO, it reports to its makers when it is imported, unless this part is missing.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how Python marks it missing
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that it finds no CUDA is no news
     try:
-        nncf = import_module("nncf")
+        nncf = import_unreported("nncf")
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             "calibration needs a package that is not installed",

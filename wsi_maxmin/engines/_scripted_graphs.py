@@ -1,13 +1,12 @@
 """Graphs of TorchScript classifiers for other engines: no Python is left of which `torch.export` could make one."""
 
-import sys
 import warnings
-from importlib import import_module
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from wsi_maxmin._unreported import import_unreported
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.export_model import INPUT
 from wsi_maxmin.models import ScriptedClassifier
@@ -54,9 +53,7 @@ def write_scripted(model: ScriptedClassifier, tile_px: int, to: str, out: Path) 
 
 
 def _openvino(traced: nn.Module, example: Tensor, out: Path) -> None:
-    # As in export_model: OpenVINO reports to its makers unless this part of it is missing.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how Python marks it missing
-    openvino = import_module("openvino")
+    openvino = import_unreported("openvino")
     graph = openvino.convert_model(traced, example_input=example, input=[-1, *example.shape[1:]])
     graph.inputs[0].get_tensor().set_names({INPUT})
     graph.outputs[0].get_tensor().set_names({_OUTPUT})

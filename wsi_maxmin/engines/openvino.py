@@ -1,10 +1,8 @@
 """OpenVINO, on Intel and other CPUs: the model's graph, exported once and kept."""
 
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from wsi_maxmin._unreported import import_unreported
 from wsi_maxmin.engines._base import Engine, Meter, Outputs, Pending, Pixels, as_outputs, join
 from wsi_maxmin.engines._graphs import EXPORT_SECONDS, exported_graph, is_exported
 from wsi_maxmin.engines._int8 import INT8, int8_graph
@@ -48,7 +47,7 @@ class OpenVinoEngine(Engine):
         self.precision = precision
         self.depth = 2
         self._side_px, self._downsample = side_px, downsample
-        ov = _openvino()
+        ov = import_unreported("openvino")
         takes_pixels = _takes_pixels(ov, ov.Core().read_model(graph))
         self._names = tuple(next(iter(port.get_names())) for port in takes_pixels.outputs)
         self._streams = Streams(takes_pixels, precision)
@@ -77,7 +76,7 @@ class Streams:
 
     def __init__(self, graph: Any, precision: str) -> None:
         _first_use()
-        ov, threads = _openvino(), torch.get_num_threads()
+        ov, threads = import_unreported("openvino"), torch.get_num_threads()
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": threads,
@@ -133,7 +132,7 @@ def _first_use() -> None:
     What the binding sets up when it first takes and gives an array locks against Python's own lock: two threads that
     come there together wait for each other for ever.
     """
-    ov = _openvino()
+    ov = import_unreported("openvino")
     given = ov.opset13.parameter([1], np.uint8)
     request = ov.Core().compile_model(ov.Model([ov.opset13.relu(given)], [given]), "CPU").create_infer_request()
     _outputs(request, [np.zeros(1, np.uint8)])
@@ -145,16 +144,9 @@ def _outputs(request: Any, inputs: Sequence[Array]) -> list[Array]:
     return [tensor.data for tensor in request.output_tensors]
 
 
-def _openvino() -> Any:
-    # OpenVINO reports to its makers when it is imported, unless this part of it is missing. What looks at patients'
-    # slides must not.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how Python marks it missing
-    return import_module("openvino")
-
-
 def fast(device: torch.device) -> tuple[str, ...]:  # noqa: ARG001 - an engine's form
     """Return the formats to choose from: bf16 where the processor has it; int8 is for those who ask."""
-    has = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has = import_unreported("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("fp32", "bf16") if "BF16" in has else ("fp32",)
 
 
