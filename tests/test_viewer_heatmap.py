@@ -54,7 +54,7 @@ def test_every_level_starts_at_the_slides_corner_and_steps_by_its_downsample(
         assert level.step_l0 == pytest.approx((downsample * 2**index,) * 2)
     assert stored.covers((width, height))
     assert not stored.covers((width + downsample, height))
-    assert not stored.covers((height + 2 * downsample, height))
+    assert not stored.covers((width, height + downsample))
 
 
 def test_tiles_are_the_stored_values_with_one_row_and_column_of_their_neighbours(store):
