@@ -11,7 +11,7 @@ from typing import Any
 # Follows a program that defines `run(out, existing)` and may read `arguments`. All that Python does to files, renames
 # among it, is announced to audit hooks, whatever the thread; the run kills itself before the nth such change.
 HARNESS = """
-import os, signal
+import contextlib, importlib, os, signal
 
 CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
 
@@ -44,8 +44,18 @@ def watched(out, kill_at, log):
     return code
 
 
-# What is imported before the fork is imported once.
-child(lambda: run(arguments["out"] + "/warm", "refuse"))
+def warm():
+    code = run(arguments["out"] + "/warm", "refuse")
+    Path(arguments["out"] + ".modules").write_text("\\n".join(sys.modules))
+    return code
+
+
+# What is imported before the fork is imported once. The run itself starts threads, which a fork would lose.
+assert child(warm) == 0
+for name in Path(arguments["out"] + ".modules").read_text().splitlines():
+    if name not in sys.modules and "__main" not in name:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
 reader, writer = os.pipe()
 assert child(lambda: watched(arguments["out"] + "/whole", -1, writer)) == 0
 seen = json.loads(Path(arguments["out"] + ".seen").read_text())
