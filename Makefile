@@ -4,8 +4,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 FETCH := cd .peers/partial && rm -f * &&
 KEEP := && mv * ..
-# One thread each: torch processes of several threads on the same cores wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 -rs
+# One thread each: torch processes of several threads on the same cores wait for each other. A file goes to one process,
+# so that what its tests share is made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -rs
 
 .PHONY: help demo test lint test-slow peers clean
 

@@ -16,5 +16,5 @@ def save_png(figure: Figure, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
-        figure.savefig(partial, format="png")
+        figure.savefig(partial, format="png", pil_kwargs={"compress_level": 3})  # half the time, 5 % larger
     partial.replace(path)
