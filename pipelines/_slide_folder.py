@@ -114,7 +114,27 @@ def check_names(out: Path, *, hashed: bool) -> None:
 
 
 def result_folders(results: Sequence[Path], *, holding: Sequence[str], what: str) -> dict[str, Path]:
-    """Return the folders of slides by name, those inside the folders of runs included.
+    """Return `all_result_folders` by name, where what is made of them needs names of their own.
+
+    Raises
+    ------
+    InputError
+        If a folder holds none, or two hold a slide of the same name.
+    """
+    found: dict[str, Path] = {}
+    for folder in all_result_folders(results, holding=holding, what=what):
+        if folder.name in found:
+            raise InputError(
+                "two results are of a slide of the same name",
+                got=f"{found[folder.name]} and {folder}",
+                remedy="use a folder of its own for each",
+            )
+        found[folder.name] = folder
+    return found
+
+
+def all_result_folders(results: Sequence[Path], *, holding: Sequence[str], what: str) -> list[Path]:
+    """Return the folders of slides, each once, those inside the folders of runs included.
 
     Parameters
     ----------
@@ -128,9 +148,9 @@ def result_folders(results: Sequence[Path], *, holding: Sequence[str], what: str
     Raises
     ------
     InputError
-        If a folder holds none, or two hold a slide of the same name.
+        If a folder holds none.
     """
-    found: dict[str, Path] = {}
+    found: dict[Path, None] = {}
     for result in results:
         own = any((result / name).exists() for name in holding)
         inside = [result] if own else sorted({path.parent for name in holding for path in result.glob(f"*/{name}")})
@@ -140,14 +160,8 @@ def result_folders(results: Sequence[Path], *, holding: Sequence[str], what: str
                 got=result,
                 expected="a folder that infer-slide wrote, of a slide or of a run",
             )
-        for folder in (path.resolve() for path in inside):
-            if found.setdefault(folder.name, folder) != folder:
-                raise InputError(
-                    "two results are of a slide of the same name",
-                    got=f"{found[folder.name]} and {folder}",
-                    remedy="use a folder of its own for each",
-                )
-    return found
+        found |= dict.fromkeys(path.resolve() for path in inside)
+    return list(found)
 
 
 def clear(folder: Path) -> None:

@@ -19,7 +19,7 @@ from wsi_maxmin.heatmap_store import HeatmapStore
 from wsi_maxmin.pipelines._exports import slide_size_px
 from wsi_maxmin.pipelines._intact import AGAIN, damage
 from wsi_maxmin.pipelines._result import SlideNotFoundError, open_slide_of
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, REVIEW, TILEMAPS, TILES, result_folders
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, REVIEW, TILEMAPS, TILES, all_result_folders
 from wsi_maxmin.pipelines._tile_plan import identify
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.readers import Reader
@@ -40,7 +40,7 @@ _STITCH_ON = "run stitch with --resume"
 class SlideCheck:
     """What was found of one slide's result."""
 
-    slide_id: str
+    folder: Path
     findings: tuple[Finding, ...]
 
     @property
@@ -68,13 +68,13 @@ def check_results(
         If a folder holds no results, or one slide is given for several.
     """
     progress = progress or Quiet()
-    folders = result_folders(results, holding=[HEATMAP, TILEMAPS], what="results")
+    folders = all_result_folders(results, holding=[HEATMAP, TILEMAPS], what="results")
     if slide is not None and len(folders) > 1:
         raise InputError("one slide for several results", got=f"{len(folders)} results", remedy="check one of them")
     with progress.track("check", len(folders), unit="slide") as advance:
         checks = []
-        for name, folder in folders.items():
-            checks.append(SlideCheck(slide_id=name, findings=tuple(_findings(folder, slide))))
+        for folder in folders:
+            checks.append(SlideCheck(folder=folder, findings=tuple(_findings(folder, slide))))
             advance()
     return checks
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,8 +18,6 @@ from wsi_maxmin.pipelines.view import find_results
 from wsi_maxmin.viewer._answers import Answers
 from wsi_maxmin.viewer._server import Server
 
-# Without a GPU, and without one in software: the page draws on two-dimensional canvases.
-ARGUMENTS = ("--no-sandbox", "--disable-gpu")
 SIZE = {"width": 1100, "height": 700}
 CENTRE = 800, 600  # of the slide's tissue, between the squares
 
@@ -64,14 +63,22 @@ def url(result, serve):
     return serve(*find_results(result / "run", annotations=result / "squares.xml"))
 
 
-@pytest.fixture(scope="module")
-def browser():
+@contextmanager
+def launched(*arguments):
+    """Yield a running Chromium."""
     path = chromium()
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *arguments])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    # Without one in software either: the page draws on two-dimensional canvases.
+    with launched("--disable-gpu") as browser:
+        yield browser
 
 
 @pytest.fixture

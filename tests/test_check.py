@@ -332,6 +332,13 @@ def test_the_command_prints_checks_and_remedies_and_returns_0_1_or_2(result, tmp
     assert CliRunner().invoke(group, ["check", str(tmp_path / "none")]).exit_code == 2
 
 
+def test_two_results_of_slides_of_one_name_are_told_apart_by_their_folders(result, tmp_path):
+    again = shutil.copytree(result.parent, tmp_path / "again")
+    said = CliRunner().invoke(group, ["check", str(result), str(again), str(again / "s"), "--quiet"])
+    assert said.exit_code == 0, said.output
+    assert said.stdout.splitlines() == [f"{result}: good", f"{again / 's'}: good"]
+
+
 def test_one_slide_cannot_be_that_of_several_results(result):
     shutil.copytree(result, result.parent / "t")
     with pytest.raises(InputError, match="one slide for several results"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tests.browsing import chromium, seen
+from tests.browsing import launched, seen
 from tests.other_programs import files_of
 from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import Georef
@@ -30,9 +30,7 @@ CHANNELS = ("tumour", "uncertainty", "coverage")
 SQUARES = ((512, 512, 256, 0.8), (2048, 960, 512, 0.9), (3200, 2240, 128, 1.0))
 BRIGHT, LEAST_PX, RATIO = 140, 10_000, 2
 BLUE = (0, 0, 255)
-# WebGL in software.
-ARGUMENTS = (
-    "--no-sandbox",
+WEBGL_IN_SOFTWARE = (
     "--use-gl=angle",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
@@ -58,12 +56,8 @@ def server(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    path = chromium()
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+    with launched(*WEBGL_IN_SOFTWARE) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """``wsi-maxmin check``."""
 
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -22,8 +23,10 @@ def command(results: tuple[Path, ...], slide: str | None, quiet: bool) -> None:
     from wsi_maxmin.pipelines.check import check_results
 
     checks = check_results(results, slide=slide, progress=make_progress())
+    names = Counter(check.folder.name for check in checks)
     for check in checks:
-        click.echo(f"{check.slide_id}: {'good' if check.good else 'FAILED'}")
+        shown = check.folder if names[check.folder.name] > 1 else check.folder.name
+        click.echo(f"{shown}: {'good' if check.good else 'FAILED'}")
         for finding in check.findings:
             if quiet and finding.status != "FAILED":
                 continue
