@@ -111,6 +111,14 @@ def test_channels_are_described_for_viewers(written):
     assert all(set(channel["window"]) == {"min", "max", "start", "end"} for channel in channels)
 
 
+@pytest.mark.parametrize(("threshold", "brightest"), [(0, 1), (0.08, 62), (0.5, 255)])
+def test_other_viewers_show_values_above_a_low_threshold_brightly(tmp_path, threshold, brightest):
+    write(make_heatmap()[1], tmp_path / "h", threshold=threshold)
+    windows = [channel["window"] for channel in zarr.open_group(tmp_path / "h", mode="r").attrs["omero"]["channels"]]
+    assert [window["end"] for window in windows] == [brightest, 255, 255, 255]
+    assert {(window["min"], window["max"], window["start"]) for window in windows} == {(0, 255, 0)}
+
+
 def test_labels_are_tumour_over_tissue_over_nothing_and_never_mixed(written):
     values, path = written
     labels = zarr.open_group(path / "labels" / "tumour", mode="r")

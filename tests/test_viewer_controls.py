@@ -285,6 +285,7 @@ def test_the_link_to_neuroglancer_opens_the_tumour_channel_upright_in_slide_pixe
     assert (state["layout"], state["position"]) == ("xy", [side / 2 for side in viewing.SIZE])
     (layer,) = state["layers"]
     assert layer["source"] == f"zarr://{url}store/squares/heatmap.ome.zarr"
+    assert "range=[0, 255]" in layer["shader"]
     assert (layer["localDimensions"], layer["localPosition"]) == ({"c'": [1, ""]}, [0])
 
 

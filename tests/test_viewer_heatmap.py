@@ -18,12 +18,12 @@ GEOREF = Georef(slide_size_px=(8 * 1100 - 3, 8 * 700 - 5), slide_mpp=0.243, down
 CHANNELS = ("tumour", "uncertainty", "coverage")
 
 
-def write(path, georef=GEOREF, *, tissue=None, ngff="0.4", channels=CHANNELS):
+def write(path, georef=GEOREF, *, tissue=None, ngff="0.4", channels=CHANNELS, threshold=0.5):
     values = np.random.default_rng(0).random((len(channels), *georef.shape), dtype=np.float32)
     if "coverage" in channels:
         values[channels.index("coverage")] = np.arange(georef.shape[1]) >= 20
     heatmap = Heatmap(data=da.from_array(values), georef=georef, channels=channels)
-    omezarr.write(heatmap, path, threshold=0.5, tissue=tissue, ngff=ngff)
+    omezarr.write(heatmap, path, threshold=threshold, tissue=tissue, ngff=ngff)
     return path
 
 
@@ -55,6 +55,16 @@ def test_every_level_starts_at_the_slides_corner_and_steps_by_its_downsample(
     assert stored.covers((width, height))
     assert not stored.covers((width + downsample, height))
     assert not stored.covers((width, height + downsample))
+
+
+def test_what_is_drawn_brightest_elsewhere_is_as_stored(store, tmp_path):
+    assert StoredMap(store).brightest == 255
+    assert StoredMap(write(tmp_path / "low.ome.zarr", threshold=0.1)).brightest == 77
+    group = zarr.open_group(tmp_path / "low.ome.zarr", mode="r+")
+    described = dict(group.attrs["omero"])
+    del described["channels"][0]["window"]
+    group.attrs["omero"] = described
+    assert StoredMap(tmp_path / "low.ome.zarr").brightest == 255
 
 
 def test_tiles_are_the_stored_values_with_one_row_and_column_of_their_neighbours(store):

@@ -104,21 +104,8 @@ def settled(page, ready):
     raise AssertionError("nothing was drawn")
 
 
-def squares(bright):
-    """Return the corners of the three largest bright pieces from left to right, (3, 2, 2) screen px, x first."""
-    pieces, _ = ndimage.label(bright)
-    kept = np.argsort(np.bincount(pieces.ravel())[1:])[-len(SQUARES) :]
-    boxes = [ndimage.find_objects(pieces)[index] for index in kept]
-    return np.array(sorted([[x.start, y.start], [x.stop, y.stop]] for y, x in boxes))
-
-
-def off_um(found):
-    """Return how far corners in level-0 px are from those of the squares at most."""
-    expected = [[[x, y], [x + side, y + side]] for x, y, side, _ in SQUARES]
-    return np.abs(found - expected).max() * GEOREF.slide_mpp
-
-
-def test_vizarr_draws_the_tumour_channel_where_it_belongs(context, server):
+def open_vizarr(context, server):
+    """Return the page that our link opens."""
     where = link(context, server, "vizarr")
     root, (store,) = where.partition("?")[0], parse_qs(urlsplit(where).query)["source"]
     files = files_of("galaxyproject-vizarr-*.tgz", "package/static")
@@ -141,6 +128,25 @@ def test_vizarr_draws_the_tumour_channel_where_it_belongs(context, server):
     )
     page = context.new_page()
     page.goto(root)
+    return page
+
+
+def squares(bright):
+    """Return the corners of the three largest bright pieces from left to right, (3, 2, 2) screen px, x first."""
+    pieces, _ = ndimage.label(bright)
+    kept = np.argsort(np.bincount(pieces.ravel())[1:])[-len(SQUARES) :]
+    boxes = [ndimage.find_objects(pieces)[index] for index in kept]
+    return np.array(sorted([[x.start, y.start], [x.stop, y.stop]] for y, x in boxes))
+
+
+def off_um(found):
+    """Return how far corners in level-0 px are from those of the squares at most."""
+    expected = [[[x, y], [x + side, y + side]] for x, y, side, _ in SQUARES]
+    return np.abs(found - expected).max() * GEOREF.slide_mpp
+
+
+def test_vizarr_draws_the_tumour_channel_where_it_belongs(context, server):
+    page = open_vizarr(context, server)
     pixels = settled(page, lambda pixels: pixels[..., 0] - pixels[..., 1] > BRIGHT)
     # Its unit is the heatmap pixel, so its frame is the whole heatmap.
     inside = (pixels != BLUE).any(axis=2)

@@ -35,6 +35,8 @@ SMALLEST_PX = 256
 TISSUE, TUMOUR = 1, 2
 _COLORS = {"tumour": "FF0000", "probability": "FFA500", "uncertainty": "00FFFF", "coverage": "808080"}
 _AXES = ("c", "y", "x")
+# Viewers show the first channel brightest from so many thresholds on: of a low one the map would be nearly black.
+_BRIGHTEST = 3
 
 
 def write(
@@ -79,7 +81,7 @@ def write(
     stopwatch = stopwatch or Stopwatch()
     try:
         group = open_new(partial, ngff)
-        _write_image(group, heatmap, name, stopwatch)
+        _write_image(group, heatmap, threshold, name, stopwatch)
         _write_labels(group, heatmap, threshold, tissue, stopwatch)
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
@@ -111,7 +113,7 @@ class _Timed:
             self.array[where] = values
 
 
-def _write_image(group: zarr.Group, heatmap: Heatmap, name: str, stopwatch: Stopwatch) -> None:
+def _write_image(group: zarr.Group, heatmap: Heatmap, threshold: float, name: str, stopwatch: Stopwatch) -> None:
     levels = level_count(heatmap.georef.shape)
     image = add_array(group, "0", (len(heatmap.channels), *heatmap.georef.shape), _AXES)
     # Blocks are whole chunks of the store, of all channels: one task instead of one a channel.
@@ -119,14 +121,11 @@ def _write_image(group: zarr.Group, heatmap: Heatmap, name: str, stopwatch: Stop
     values = heatmap.data.rechunk(blocks).map_blocks(to_uint8, dtype=np.uint8)
     da.store(values, _Timed(image, stopwatch), lock=False)
     _pyramid(group, image, levels, halve_mean, _AXES, stopwatch)
-    describe_image(
-        group,
-        _multiscales(heatmap.georef, levels, _AXES, name),
-        {
-            "name": name,
-            "channels": [_channel(channel, active=not place) for place, channel in enumerate(heatmap.channels)],
-        },
-    )
+    first, *others = heatmap.channels
+    brightest = min(max(math.ceil(255 * _BRIGHTEST * threshold), 1), 255)
+    channels = [_channel(first, active=True, brightest=brightest)]
+    channels += [_channel(other, active=False, brightest=255) for other in others]
+    describe_image(group, _multiscales(heatmap.georef, levels, _AXES, name), {"name": name, "channels": channels})
 
 
 def _write_labels(
@@ -210,10 +209,10 @@ def _multiscales(georef: Georef, levels: int, axes: Sequence[str], name: str) ->
     }
 
 
-def _channel(name: str, *, active: bool) -> dict[str, Any]:
+def _channel(name: str, *, active: bool, brightest: int) -> dict[str, Any]:
     return {
         "label": name,
         "color": _COLORS.get(name, "FFFFFF"),
         "active": active,
-        "window": {"min": 0, "max": 255, "start": 0, "end": 255},
+        "window": {"min": 0, "max": 255, "start": 0, "end": brightest},
     }

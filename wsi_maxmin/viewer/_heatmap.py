@@ -58,7 +58,9 @@ class StoredMap:
             self._group = zarr.open_group(store, mode="r")
             metadata = ome_metadata(self._group)
             (image,) = metadata["multiscales"]
-            self.channels = tuple(str(channel["label"]) for channel in metadata["omero"]["channels"])
+            described = {str(channel["label"]): channel for channel in metadata["omero"]["channels"]}
+            self.channels = tuple(described)
+            self.brightest = int(described[self.main_channel].get("window", {}).get("end", 255))
             self._arrays = [self._array(entry["path"]) for entry in image["datasets"]]
             placed = [_placement(entry["coordinateTransformations"]) for entry in image["datasets"]]
         except (OSError, ValueError, KeyError, TypeError) as error:

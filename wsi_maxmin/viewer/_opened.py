@@ -74,6 +74,7 @@ class Opened:
                 "tile": MAP_TILE_PX,
                 "channels": self.map.channels,
                 "main": self.map.main_channel,
+                "brightest": self.map.brightest,
                 "levels": [
                     {"size": level.size_px, "origin": level.origin_l0, "step": level.step_l0}
                     for level in self.map.levels

@@ -71,7 +71,8 @@ function fillFacts(about) {
 
 function fillLinks(about) {
   const store = api.storeUrl(about);
-  const shader = "#uicontrol invlerp normalized(range=[0, 255])\nvoid main() { emitGrayscale(normalized()); }";
+  const range = `range=[0, ${about.map.brightest}]`;
+  const shader = `#uicontrol invlerp normalized(${range})\nvoid main() { emitGrayscale(normalized()); }`;
   const channel = about.map.channels.indexOf(about.map.main);
   const layer = { type: "image", name: about.id, source: `zarr://${store}`, shader };
   const state = {
