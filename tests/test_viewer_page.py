@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from tests.browsing import (
     url,
     visit,
 )
+from wsi_maxmin.pipelines.view import find_results
 from wsi_maxmin.viewer._heatmap import StoredMap
 
 __all__ = ["browser", "result", "serve", "url", "visit"]
@@ -98,6 +100,25 @@ def test_colours_are_those_of_matplotlib(visit, url):
         expected = np.rint(matplotlib.colormaps[name](np.arange(256))[:, :3] * 255)
         found = page.evaluate(f"import('./js/colormaps.js').then(m => m.colours('{name}').map(c => [...c]))")
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_low_threshold_of_the_model_has_the_middle_colour_as_in_the_overview(visit, result, serve):
+    from matplotlib import colormaps
+    from matplotlib.colors import TwoSlopeNorm
+
+    page = visit(serve(*(replace(shown, threshold=0.1) for shown in find_results(result / "run"))))
+    found = page.evaluate("import('./js/colormaps.js').then(m => m.colours('viridis', 0.1).map(c => [...c]))")
+    norm = TwoSlopeNorm(vcenter=0.1, vmin=0, vmax=1)
+    steps = np.array([round(255 * float(norm(value / 255))) for value in range(256)])
+    np.testing.assert_array_equal(found, np.rint(colormaps["viridis"](steps)[:, :3] * 255))
+    choose(page, **PLAIN, opacity=1, fill="all")
+    for threshold in ("0.10", "0.70"):  # the reader's, which changes no colour
+        page.locator("#threshold").fill(threshold)
+        settle(page)
+        for x, y, side, value in viewing.SQUARES:
+            assert np.abs(at(page, x + side / 2, y + side / 2) - found[round(255 * value)]).max() <= 2
+    choose(page, channel="uncertainty")
+    assert np.abs(at(page, 1000, 600) - colour(page, round(255 * 0.55))).max() <= 2
 
 
 @pytest.mark.parametrize("ratio", [1, 2])

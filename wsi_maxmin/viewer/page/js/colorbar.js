@@ -1,12 +1,12 @@
 // The legend: colours of all values, and where the threshold is.
 
-import { colours } from "./colormaps.js";
+import { colours, middleOf } from "./colormaps.js";
 import { cutOf } from "./state.js";
 
 /** Draw a colour bar of 256 steps; what is not painted on the slide is hatched. */
-export function drawColorBar(context, { x, y, width, height, colormap, threshold, fill }) {
+export function drawColorBar(context, { x, y, width, height, colormap, middle, threshold, fill }) {
   const cut = cutOf(threshold ?? 0);
-  colours(colormap).forEach(([red, green, blue], value) => {
+  colours(colormap, middle).forEach(([red, green, blue], value) => {
     context.globalAlpha = fill === "all" || value >= cut ? 1 : 0.25;
     context.fillStyle = `rgb(${red} ${green} ${blue})`;
     context.fillRect(x + (value * width) / 256, y, width / 256 + 0.6, height);
@@ -20,7 +20,7 @@ export function drawColorBar(context, { x, y, width, height, colormap, threshold
   context.fillRect(at - 0.5, y - 3, 1, height + 6);
 }
 
-export function addColorBar(state) {
+export function addColorBar(about, state) {
   const canvas = document.querySelector("#colorbar");
   const draw = () => {
     const { width, height } = canvas.getBoundingClientRect();
@@ -29,7 +29,8 @@ export function addColorBar(state) {
     const context = canvas.getContext("2d");
     context.scale(devicePixelRatio, devicePixelRatio);
     const [colormap, fill] = [state.get("colormap"), state.get("fill")];
-    drawColorBar(context, { x: 0, y: 3, width, height: height - 6, colormap, fill, threshold: state.threshold });
+    const [middle, threshold] = [middleOf(about, state.get("channel")), state.threshold];
+    drawColorBar(context, { x: 0, y: 3, width, height: height - 6, colormap, middle, fill, threshold });
   };
   state.on(["colormap", "thresholds", "channel", "fill"], draw);
   addEventListener("resize", draw);

@@ -60,8 +60,19 @@ const PACKED = {
 
 export const NAMES = Object.keys(PACKED);
 
-/** Return [red, green, blue] of each of the 256 values. */
-export function colours(name) {
+/** Return [red, green, blue] of each of the 256 values; `middle`, in [0, 1], has the colour in the middle of the map. */
+export function colours(name, middle = 0.5) {
   const bytes = Uint8Array.from(atob(PACKED[name]), (letter) => letter.charCodeAt(0));
-  return Array.from({ length: 256 }, (_, value) => bytes.subarray(3 * value, 3 * value + 3));
+  const stretched = (share) => (share < middle ? share / middle : 1 + (share - middle) / (1 - middle)) / 2;
+  return Array.from({ length: 256 }, (_, value) => {
+    const step = Math.round(255 * stretched(value / 255));
+    return bytes.subarray(3 * step, 3 * step + 3);
+  });
 }
+
+/**
+ * What gets the middle colour: the model's threshold, as in overview.png. Where it is low, all that lies above it would
+ * else be dark. It stays there when the reader moves the threshold, so that no colour changes then.
+ */
+export const middleOf = (about, channel) =>
+  channel === about.map.main && about.threshold !== null ? Math.min(Math.max(about.threshold, 0.01), 0.99) : 0.5;

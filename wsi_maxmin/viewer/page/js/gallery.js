@@ -1,7 +1,9 @@
 // All slides of a run as cards, the most conspicuous first.
 
 import * as api from "./api.js";
+import { middleOf } from "./colormaps.js";
 import { area, element, value } from "./format.js";
+import { paintOf } from "./heatmap.js";
 import { addHelp } from "./keys.js";
 import { cutOf } from "./state.js";
 import { Thumbnail, coarseMap } from "./thumbnail.js";
@@ -40,7 +42,9 @@ class Card {
       );
       const thumbnail = new Thumbnail(this.canvas, about, BOX);
       await thumbnail.load();
-      thumbnail.draw(await coarseMap(about, scores.channel), "viridis", cutOf(scores.threshold), about.slide ? "above" : "all", 0.75);
+      const fill = about.slide ? "above" : "all";
+      const paint = paintOf("viridis", middleOf(about, scores.channel), cutOf(scores.threshold), fill);
+      thumbnail.draw(await coarseMap(about, scores.channel), paint, 0.75);
     } catch (error) {
       this.scores.textContent = `cannot be shown: ${error.message}`;
     }

@@ -1,16 +1,16 @@
 // The heatmap: raw values from the server, coloured here, so that no slider waits for a request.
 
 import * as api from "./api.js";
-import { colours } from "./colormaps.js";
+import { colours, middleOf } from "./colormaps.js";
 import { contourPath } from "./contours.js";
 import { cutOf } from "./state.js";
 
 const KEPT_TILES = 96;
 
 /** Colour of each value as RGBA bytes: fully drawn or not at all; the opacity is laid on later. */
-export function paintOf(colormap, cut, fill) {
+export function paintOf(colormap, middle, cut, fill) {
   const paint = new Uint8ClampedArray(4 * 256);
-  colours(colormap).forEach((colour, value) => {
+  colours(colormap, middle).forEach((colour, value) => {
     paint.set(colour, 4 * value);
     paint[4 * value + 3] = fill === "all" || value >= cut ? 255 : 0;
   });
@@ -36,8 +36,9 @@ export class Heatmap {
   #refresh() {
     const { state } = this;
     this.cut = state.threshold === undefined ? 256 : cutOf(state.threshold);
-    this.#painted = [state.get("colormap"), this.cut, state.get("fill")].join();
-    this.#paint = paintOf(state.get("colormap"), this.cut, state.get("fill"));
+    const painted = [state.get("colormap"), middleOf(this.about, state.get("channel")), this.cut, state.get("fill")];
+    this.#painted = painted.join();
+    this.#paint = paintOf(...painted);
   }
 
   /** The finest level whose pixels are not smaller than the screen's. */

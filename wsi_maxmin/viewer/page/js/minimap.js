@@ -1,5 +1,7 @@
 // The whole slide in a corner, where on it the screen is, and a click to go elsewhere.
 
+import { middleOf } from "./colormaps.js";
+import { paintOf } from "./heatmap.js";
 import { cutOf } from "./state.js";
 import { Thumbnail, coarseMap } from "./thumbnail.js";
 
@@ -42,7 +44,9 @@ export class Minimap {
     const { state } = this;
     const cut = state.threshold === undefined ? 256 : cutOf(state.threshold);
     const map = state.get("map") ? this.#map : null;
-    this.thumbnail.draw(map, state.get("colormap"), cut, state.get("fill"), Math.max(state.get("opacity"), 0.6));
+    const middle = middleOf(this.about, state.get("channel"));
+    const paint = paintOf(state.get("colormap"), middle, cut, state.get("fill"));
+    this.thumbnail.draw(map, paint, Math.max(state.get("opacity"), 0.6));
     this.#follow();
   }
 

@@ -1,6 +1,7 @@
 // A picture of what is on the screen, with what a reader of it must know.
 
 import { drawColorBar } from "./colorbar.js";
+import { middleOf } from "./colormaps.js";
 import { length, value } from "./format.js";
 import { barFor } from "./scalebar.js";
 
@@ -36,7 +37,8 @@ function caption(context, top, width, camera, about, state) {
   context.fillText("made by a research model, not a diagnosis", left, top + 40, width - left - 250);
   context.fillStyle = "black";
   const [colormap, fill] = [state.get("colormap"), state.get("fill")];
-  drawColorBar(context, { x: width - 220, y: top + 14, width: 180, height: 12, colormap, fill, threshold });
+  const middle = middleOf(about, state.get("channel"));
+  drawColorBar(context, { x: width - 220, y: top + 14, width: 180, height: 12, colormap, middle, fill, threshold });
   context.fillStyle = "black";
   context.fillText("0", width - 222, top + 40);
   context.fillText("1", width - 44, top + 40);

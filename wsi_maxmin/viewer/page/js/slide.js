@@ -176,7 +176,7 @@ async function start() {
   });
   state.on(null, () => overlay.invalidate());
   addControls(about, state);
-  addColorBar(state);
+  addColorBar(about, state);
   addScaleBar(camera, viewer);
   fillFacts(about);
   fillLinks(about);

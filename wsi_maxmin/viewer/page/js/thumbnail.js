@@ -1,7 +1,6 @@
 // A small picture of a slide with its map over it: the minimap, and the cards of the gallery.
 
 import * as api from "./api.js";
-import { paintOf } from "./heatmap.js";
 
 /** Fit a slide of `size` into a box, both (width, height). */
 export function fitted(size, box) {
@@ -52,7 +51,8 @@ export class Thumbnail {
     this.image = await slideImage(this.about).catch(() => null);
   }
 
-  draw(map, colormap, cut, fill, opacity) {
+  /** `paint` is what `paintOf` gives; without a map the slide alone is drawn. */
+  draw(map, paint, opacity) {
     const context = this.canvas.getContext("2d");
     const { width, height } = this.canvas;
     context.globalAlpha = 1;
@@ -62,7 +62,7 @@ export class Thumbnail {
     if (!map) return;
     const [left, top] = map.origin.map((at) => at * this.scale);
     context.globalAlpha = opacity;
-    const painted = paintMap(map, paintOf(colormap, cut, fill));
+    const painted = paintMap(map, paint);
     context.drawImage(painted, left, top, map.width * map.step[0] * this.scale, map.height * map.step[1] * this.scale);
   }
 }
