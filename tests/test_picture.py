@@ -2,6 +2,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 from shapely.geometry import box as rectangle
 
 from wsi_maxmin.geometry import Box
@@ -70,6 +71,40 @@ def test_an_annotation_is_outlined_on_both_panels(drawn):
     assert outlined[:, :middle].sum() > 500
     assert outlined[:, middle:].sum() > 500
     assert red(drawn()).sum() < 50
+
+
+@pytest.mark.parametrize("value", [0.6, 1.0])
+def test_a_contour_is_closed_where_the_map_ends(tmp_path, value):
+    """All that was looked at is tumour: 512 × 256 px in the middle."""
+    slide = MemoryReader([np.full((512, 1024, 3), 200, np.uint8)], mpp=0.25)
+    georef = Georef(slide_size_px=(1024, 512), slide_mpp=0.25, downsample=8)
+    values = np.full((2, *georef.shape), np.nan, dtype=np.float32)
+    values[:, 16:48, 32:96] = np.array([value, 1])[:, None, None]
+    heatmap = Heatmap(data=da.from_array(values), georef=georef, channels=("tumour", "coverage"))
+    omezarr.write(heatmap, tmp_path / "h.ome.zarr", threshold=0.5)
+    box = Box(x=0, y=0, width=1024, height=512)
+    write(slide, tmp_path / "h.ome.zarr", tmp_path / "p.png", georef=georef, threshold=0.5, title="slide", box=box)
+    with Image.open(tmp_path / "p.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    panels = np.flatnonzero((np.abs(pixels - 200).max(axis=2) < 3).any(axis=0))
+    right = slice(pixels.shape[1] // 2, panels[-1])  # without the colour bar
+    dark = pixels[:, right].max(axis=2) < 110
+    enclosed = ndimage.binary_fill_holes(dark) & ~dark
+    width = panels[-1] - panels[panels > pixels.shape[1] // 2][0]
+    assert enclosed.sum() == pytest.approx(width * width / 2 / 4, rel=0.05)
+
+
+def test_a_slide_on_which_nothing_was_looked_at_is_said_to_be_one(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda _, text, **__: said.append(text))
+    slide = MemoryReader([np.full((64, 64, 3), 255, np.uint8)], mpp=0.25)
+    georef = Georef(slide_size_px=(64, 64), slide_mpp=0.25, downsample=8)
+    nothing = np.full((2, *georef.shape), np.nan, dtype=np.float32)
+    heatmap = Heatmap(data=da.from_array(nothing), georef=georef, channels=("tumour", "coverage"))
+    omezarr.write(heatmap, tmp_path / "h.ome.zarr", threshold=0.5)
+    box = Box(x=0, y=0, width=64, height=64)
+    write(slide, tmp_path / "h.ome.zarr", tmp_path / "p.png", georef=georef, threshold=0.5, title="slide", box=box)
+    assert said == ["slide", "tumour map, nothing was looked at"]
 
 
 @pytest.mark.parametrize(("longest", "expected"), [(1, 1), (4.9, 2), (99, 50), (100, 100), (2600, 2000), (0.3, 0.2)])

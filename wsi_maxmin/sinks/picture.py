@@ -23,6 +23,8 @@ _DPI = 150
 _MARGIN = 0.03
 _OPACITY = ((0, 0), (0.498, 0.2), (0.502, 0.45), (1, 0.75))
 _BAR_STEPS = (1, 2, 5)
+# Left, right, bottom, top, level-0 px.
+_Extent = tuple[float, float, float, float]
 
 
 def write(
@@ -82,21 +84,32 @@ def write(
         interpolation="nearest",
         interpolation_stage="data",
     )
-    if np.nanmin(values, initial=1) < threshold <= np.nanmax(values, initial=0):
-        right.contour(values, [threshold], colors="black", linewidths=0.8, extent=extent, origin="upper")
+    _draw_contours(right, values, threshold, extent)
     for axes in (left, right):
         axes.set(xlim=(box.x, box.right), ylim=(box.bottom, box.y))
         _draw_scale_bar(axes, box, georef.slide_mpp)
     left.set_title(title, loc="left", fontsize=11, parse_math=False)
-    right.set_title(f"{channel} map, contour at {threshold:g}" + _legend(outline), loc="left", fontsize=11)
+    said = "nothing was looked at" if np.isnan(values).all() else f"contour at {threshold:g}"
+    right.set_title(f"{channel} map, {said}{_legend(outline)}", loc="left", fontsize=11)
     bar = figure.colorbar(image, ax=right, label=channel, fraction=0.045, pad=0.02)
     bar.set_ticks(sorted({0.0, threshold, 0.5, 1.0}))
     save_png(figure, path)
 
 
+def _draw_contours(axes: Axes, values: npt.NDArray[np.float32], threshold: float, extent: _Extent) -> None:
+    """Enclose what reaches the threshold; a contour is closed where the map ends, as those of other viewers are."""
+    if not np.nanmax(values, initial=0) >= threshold:
+        return
+    left, right, bottom, top = extent
+    across, down = (right - left) / values.shape[1], (bottom - top) / values.shape[0]
+    wider = (left - across, right + across, bottom + down, top - down)
+    closed = np.pad(np.nan_to_num(values), 1)
+    axes.contour(closed, [threshold], colors="black", linewidths=0.8, extent=wider, origin="upper")
+
+
 def _map_for(
     store: Path, georef: Georef, channel: str, downsample: float, box: Box
-) -> tuple[npt.NDArray[np.float32], tuple[float, float, float, float]]:
+) -> tuple[npt.NDArray[np.float32], _Extent]:
     """Return what the box shows of the coarsest level not coarser than the picture, and the level-0 rectangle it spans.
 
     It is NaN on glass and where no tile was.
