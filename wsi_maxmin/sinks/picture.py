@@ -23,6 +23,9 @@ _DPI = 150
 _MARGIN = 0.03
 _OPACITY = ((0, 0), (0.498, 0.2), (0.502, 0.45), (1, 0.75))
 _BAR_STEPS = (1, 2, 5)
+_OUTLINE = (
+    "#0057b8"  # seen on stained tissue, on glass and on the map, by the colour-blind too; as on the page of `view`
+)
 # Left, right, bottom, top, level-0 px.
 _Extent = tuple[float, float, float, float]
 
@@ -147,7 +150,9 @@ def _transparent(name: str) -> ListedColormap:
 def _draw_outline(axes: Axes, outline: BaseGeometry) -> None:
     for polygon in getattr(outline, "geoms", [outline]):
         for ring in (polygon.exterior, *polygon.interiors):
-            axes.plot(*np.asarray(ring.coords).T, color="#d62728", linewidth=1.2, linestyle="--")
+            line = np.asarray(ring.coords).T
+            axes.plot(*line, color="white", linewidth=2.2)
+            axes.plot(*line, color=_OUTLINE, linewidth=1.4, linestyle="--")
 
 
 def _legend(outline: BaseGeometry | None) -> str:
