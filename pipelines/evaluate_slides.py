@@ -14,11 +14,12 @@ from wsi_maxmin.froc import Frame, Protocol, land, map_lesions
 from wsi_maxmin.pipelines._exports import open_source
 from wsi_maxmin.pipelines._result import threshold_of
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, result_folders
-from wsi_maxmin.pipelines._slide_tables import SlideTables, write_scores
+from wsi_maxmin.pipelines._slide_tables import SCORES, SlideTables, write_scores
 from wsi_maxmin.pixel_curves import count_pixels_by_value
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.reference import SlidesTruth, read_reference
 from wsi_maxmin.sinks._ngff import least_byte
+from wsi_maxmin.slide_folders import SLIDE_SUFFIXES
 from wsi_maxmin.slides_csv import read_slides
 
 __all__ = ["CandidateSettings", "EvaluateSlidesSettings", "SlidesScores", "SlidesTruth", "evaluate_slides"]
@@ -102,15 +103,10 @@ def evaluate_slides(
     labels, places = read_reference(truth.reference), _places(heatmaps)
     truth.check(sum(labels.values()))
     folders = _folders_of(labels, places)
-    if candidates is not None and not candidates.is_dir():
-        raise InputError("no such folder of candidates", got=candidates, expected="a folder of <slide>.csv")
     if others := sorted({path.name for path in places.values()} - {path.name for path in folders.values()}):
         progress.say(f"{len(others)} heatmaps are of slides that the reference list does not name, such as {others[0]}")
     if candidates is not None:
-        files = {path.stem for path in candidates.glob("*.csv")}
-        used = [files & {*_names_of(name, folder)} for name, folder in folders.items()]
-        strays = len(files.difference(*used))
-        progress.say(f"{sum(map(bool, used))} of {len(used)} slides have a file of candidates; {strays} are of none")
+        progress.say(_match_candidates(candidates, folders))
     tables = SlideTables()
     outcomes: list[Outcome] = []
     with progress.track("evaluate", len(labels), unit="slide") as advance:
@@ -123,6 +119,8 @@ def evaluate_slides(
             advance()
     result = CohortResult(out=out or heatmaps, outcomes=tuple(outcomes))
     if result.exit_code:
+        if out is not None and (out / SCORES).exists():
+            progress.say(f"the scores in {out} are of an earlier evaluation")
         return SlidesScores(scores={}, result=result)
     if settings.bootstrap and len(labels) < LEAST_SLIDES:
         progress.say(f"no intervals: {len(labels)} slides, of which resamples say nothing below {LEAST_SLIDES}")
@@ -141,7 +139,7 @@ def _places(heatmaps: Path) -> dict[str, Path]:
 
 
 def _folders_of(labels: Mapping[str, bool], places: Mapping[str, Path]) -> dict[str, Path]:
-    folders = {name: places.get(name) or places.get(Path(name).stem) for name in labels}
+    folders = {name: places.get(name) or places.get(_without_ending(name)) for name in labels}
     if missing := [name for name, folder in folders.items() if folder is None]:
         raise InputError(
             f"{len(missing)} of {len(labels)} slides of the reference list have no heatmap",
@@ -152,6 +150,28 @@ def _folders_of(labels: Mapping[str, bool], places: Mapping[str, Path]) -> dict[
     if len(set(found.values())) < len(found):
         raise InputError("two names of the reference list are one slide", got=", ".join(found), remedy="keep one")
     return found
+
+
+def _without_ending(name: str) -> str:
+    path = Path(name)
+    return path.stem if path.suffix.lower() in SLIDE_SUFFIXES else name
+
+
+def _match_candidates(candidates: Path, folders: Mapping[str, Path]) -> str:
+    """Say how many slides have a file of candidates; that none has is a mistake in the names, and no FROC of 0."""
+    if not candidates.is_dir():
+        raise InputError("no such folder of candidates", got=candidates, expected="a folder of <slide>.csv")
+    files = {path.stem for path in candidates.glob("*.csv")}
+    used = [files & {*_names_of(name, folder)} for name, folder in folders.items()]
+    if not any(used):
+        raise InputError(
+            "no slide has a file of candidates",
+            got=f"{candidates / min(files)}.csv" if files else f"no CSV in {candidates}",
+            expected=f"{next(iter(folders))}.csv",
+            remedy="name them as the slides; a slide without candidates may have a file without rows, or none",
+        )
+    strays = len(files.difference(*used))
+    return f"{sum(map(bool, used))} of {len(used)} slides have a file of candidates; {strays} are of none"
 
 
 def _names_of(name: str, folder: Path) -> list[str]:

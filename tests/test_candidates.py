@@ -1,5 +1,7 @@
 """Candidates of a heatmap: the highest first, a radius apart, where the pixels are; and those of files."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -82,6 +84,17 @@ def test_candidates_lie_on_what_the_map_marks_in_order(store):
 def test_a_smaller_radius_finds_the_neighbour(store):
     found = find_candidates(store, CandidateSettings(threshold=0.5, smooth_um=0, radius_um=50), 0.5)
     assert len(found) == 4
+
+
+def test_a_radius_wider_than_the_map_leaves_the_highest_and_takes_no_more_memory(store):
+    (highest,) = find_candidates(store, CandidateSettings(threshold=0.5, smooth_um=0, radius_um=1e9), 0.5).probability
+    assert highest == find_candidates(store, CandidateSettings(threshold=0.5, smooth_um=0), 0.5).highest
+
+
+@pytest.mark.parametrize("smooth_um", [-1, 1001, math.inf, math.nan])
+def test_a_smoothing_that_is_none_is_an_error(smooth_um):
+    with pytest.raises(InputError, match=r"no such smoothing of candidates; got .*; expected 0 to 1000 µm"):
+        CandidateSettings(smooth_um=smooth_um)
 
 
 def test_smoothing_moves_candidates_to_the_middle_and_never_onto_glass(store):

@@ -205,6 +205,27 @@ def test_a_folder_of_candidates_that_is_not_there_is_an_error(made, tmp_path):
     assert "no such folder of candidates" in invoke(*options(made), "--candidates", tmp_path / "none", code=2).stderr
 
 
+@pytest.mark.parametrize("name", ["other.csv", "TEST_X.CSV", "notes.txt"])
+def test_that_no_slide_has_a_file_of_candidates_is_an_error_and_no_score_of_0(made, tmp_path, name):
+    (tmp_path / name).write_text("0.9,1000,1000\n")
+    said = " ".join(invoke(*options(made), *PLAIN, "--candidates", tmp_path, code=2).stderr.split())
+    assert "no slide has a file of candidates" in said
+    assert "expected test_x.tif.csv" in said
+
+
+def test_a_slide_of_the_list_takes_the_map_of_no_slide_whose_name_begins_its_own(own):
+    (own / "reference.csv").write_text("test_x.1,Tumor\nsilent,Normal\n")
+    assert "1 of 2 slides of the reference list have no heatmap; got test_x.1" in invoke(*options(own), code=2).stderr
+
+
+def test_scores_that_a_failed_evaluation_leaves_are_said_to_be_of_an_earlier_one(own, tmp_path):
+    out = tmp_path / "out"
+    invoke(*options(own), *PLAIN, "--out", out)
+    (own / "xml" / "test_x.xml").unlink()
+    assert "are of an earlier evaluation" in invoke(*options(own), *PLAIN, "--out", out, code=1).stderr
+    assert (out / "scores.json").exists()
+
+
 def test_two_names_of_one_slide_are_an_error(own):
     (own / "reference.csv").write_text("test_x,Tumor\ntest_x.tif,Tumor\n")
     assert "are one slide" in invoke(*options(own), code=2).stderr
@@ -238,9 +259,11 @@ def made_of(root, out):
 
 
 def test_annotations_and_masks_exclude_each_other(made):
-    for given in ([], ["--annotations", made / "xml", "--masks", made / "xml"]):
-        result = invoke(made / "maps", "--reference", made / "reference.csv", *given, code=2)
-        assert "give one of them" in result.stderr
+    both = ["--annotations", made / "xml", "--masks", made / "xml"]
+    for given, says in (([], "nothing says where tumour is"), (both, "exclude each other")):
+        said = invoke(made / "maps", "--reference", made / "reference.csv", *given, code=2).stderr
+        assert says in said
+        assert "--annotations and --masks" in said
     with pytest.raises(InputError, match="no such number of resamples"):
         EvaluateSlidesSettings(bootstrap=-1)
 

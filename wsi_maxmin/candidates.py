@@ -16,6 +16,7 @@ from wsi_maxmin.heatmap_store import HeatmapStore
 
 GRID_UM = 8.0
 _BLOCK = 1024
+_WIDEST_UM = 1000.0
 _LEAST = 1e-6
 _COLUMNS = ("probability", "x", "y")
 
@@ -34,7 +35,7 @@ class CandidateSettings:
     radius_um : float
         Of two points that lie no farther apart, the less probable is none.
     smooth_um : float
-        Standard deviation of the Gaussian that the map is smoothed with; 0 for none.
+        Standard deviation of the Gaussian that the map is smoothed with, at most 1 mm; 0 for none.
     """
 
     threshold: float | None = None
@@ -44,9 +45,10 @@ class CandidateSettings:
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise InputError("no such threshold of candidates", got=self.threshold, expected="above 0, at most 1")
-        for name, value in (("radius", self.radius_um), ("smoothing", self.smooth_um)):
-            if not 0 <= value < math.inf:
-                raise InputError(f"no such {name} of candidates", got=value, expected="µm, at least 0")
+        if not 0 <= self.radius_um < math.inf:
+            raise InputError("no such radius of candidates", got=self.radius_um, expected="µm, at least 0")
+        if not 0 <= self.smooth_um <= _WIDEST_UM:
+            raise InputError("no such smoothing of candidates", got=self.smooth_um, expected=f"0 to {_WIDEST_UM:g} µm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,7 +100,8 @@ def find_candidates(store: HeatmapStore, settings: CandidateSettings, tumour_fro
     smooth = gaussian_filter(values, settings.smooth_um / pixel_um, mode="constant") if settings.smooth_um else values
     smooth = np.where(values > 0, smooth, 0)
     least = tumour_from / 2 if settings.threshold is None else settings.threshold
-    rows, columns = find_peaks(smooth, threshold=max(least, _LEAST), around=disk(settings.radius_um / pixel_um))
+    radius_px = min(settings.radius_um / pixel_um, math.hypot(*values.shape))
+    rows, columns = find_peaks(smooth, threshold=max(least, _LEAST), around=disk(radius_px))
     width, height = store.georef.slide_size_px
     return Candidates(
         probability=smooth[rows, columns],
@@ -203,7 +206,7 @@ def read_candidates(path: Path, size_px: tuple[int, int]) -> Candidates:
         If there is no such file, a row is malformed, a probability is not within 0 to 1, or a point is not on the
         slide.
     """
-    rows = read_csv_rows(path)
+    rows = read_csv_rows(path, "file of candidates")
     if rows and tuple(rows[0]) == _COLUMNS:
         del rows[0]
     table = np.array([_numbers(path, row, size_px) for row in rows], dtype=np.float64).reshape(-1, 3)

@@ -22,15 +22,21 @@ class Row(dict[str, str]):
         self.where = where
 
 
-def read_csv_rows(path: Path) -> list[list[str]]:
+def read_csv_rows(path: Path, what: str = "list of samples") -> list[list[str]]:
     """Read a CSV (also gzipped), whatever its line ends, without stray spaces and empty lines.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What the file is called in messages.
 
     Raises
     ------
     InputError
         If there is no such file or it is not UTF-8 text.
     """
-    return [cells for _, cells in _numbered(path, "list of samples")]
+    return [cells for _, cells in _numbered(path, what)]
 
 
 def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
@@ -82,7 +88,7 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] =
 def _numbered(path: Path, what: str) -> list[tuple[int, list[str]]]:
     """Read the rows that are not empty, each with the number of its line."""
     if not path.is_file():
-        raise InputError(f"no such {what}", got=path)
+        raise InputError(f"no such {what}", got=path, expected="a CSV file")
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")

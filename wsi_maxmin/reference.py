@@ -11,6 +11,7 @@ from wsi_maxmin.errors import InputError
 
 _LABELS = {"tumor": True, "tumour": True, "1": True, "normal": False, "0": False}
 _NAMES = ("slide_id", "slide", "image", "name")
+_ONE_TRUTH = "give one of --annotations and --masks"
 _EXPECTED = "a slide's name, then tumor or normal"
 
 
@@ -29,7 +30,7 @@ def read_reference(path: Path) -> dict[str, bool]:
     InputError
         If there is no such list, it is empty, a row is not understood, or a slide is there twice.
     """
-    rows = read_csv_rows(path)
+    rows = read_csv_rows(path, "reference list")
     name_at, label_at = 0, 1
     if rows and (len(rows[0]) < 2 or rows[0][1].lower() not in _LABELS):
         header = [cell.lower() for cell in rows.pop(0)]
@@ -70,8 +71,11 @@ class SlidesTruth:
     groups: Mapping[str, Role] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (self.annotations is None) == (self.masks is None):
-            raise InputError("annotations and masks exclude each other, and one is needed", remedy="give one of them")
+        if self.annotations is None and self.masks is None:
+            raise InputError("nothing says where tumour is", expected="annotations or masks", remedy=_ONE_TRUTH)
+        if self.annotations is not None and self.masks is not None:
+            both = f"annotations {self.annotations} and masks {self.masks}"
+            raise InputError("annotations and masks exclude each other", got=both, remedy=_ONE_TRUTH)
 
     def check(self, tumour_slides: int) -> None:
         """Raise InputError if there is no such file or folder, or one file is for several slides."""
