@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wsi_maxmin.check import STITCH_AGAIN
 from wsi_maxmin.cohort import Existing
 from wsi_maxmin.errors import InputError, OutputExistsError, WsiMaxminError
 from wsi_maxmin.exports import every_file, plugins
 from wsi_maxmin.exports._source import ExportSettings, ExportSource
+from wsi_maxmin.findings import STITCH_AGAIN
 from wsi_maxmin.heatmap_store import HeatmapStore
 from wsi_maxmin.pipelines._intact import read_tiles, require_intact
 from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, TILES, remove, slide_result
