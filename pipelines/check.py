@@ -20,16 +20,15 @@ from wsi_maxmin.pipelines._exports import slide_size_px
 from wsi_maxmin.pipelines._intact import AGAIN, damage
 from wsi_maxmin.pipelines._on_slide import slide_findings
 from wsi_maxmin.pipelines._result import require_slide
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, REVIEW, TILEMAPS, TILES, all_result_folders
+from wsi_maxmin.pipelines._result_folders import RESUME, STITCH_ON, Lacking, failure_of, split_results
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, REVIEW, TILEMAPS, TILES
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.runinfo import RUN_FILE, read_json
 from wsi_maxmin.tilemaps import TileMaps
 
 __all__ = ["Finding", "SlideCheck", "check_results"]
 
-_RESUME = "run infer-slide on this slide with --resume"
 _EXPORT_AGAIN = "write it again: `wsi-maxmin export --overwrite`, or `wsi-maxmin review`"
-_STITCH_ON = "run stitch with --resume"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +47,7 @@ class SlideCheck:
 def check_results(
     results: Sequence[Path], *, slide: str | Path | None = None, progress: Progress | None = None
 ) -> list[SlideCheck]:
-    """Check every slide of results.
+    """Check every slide of results; one of a run that has none fails, with the reason.
 
     Parameters
     ----------
@@ -66,9 +65,9 @@ def check_results(
         If the slide that is given is not there.
     """
     progress = progress or Quiet()
-    folders = all_result_folders(results, holding=[HEATMAP, TILEMAPS], what="results")
-    if slide is not None and len(folders) > 1:
-        raise InputError("one slide for several results", got=f"{len(folders)} results", remedy="check one of them")
+    folders, lacking = split_results(results, holding=[HEATMAP, TILEMAPS], what="results")
+    if slide is not None and (several := len(folders) + len(lacking)) > 1:
+        raise InputError("one slide for several results", got=f"{several} results", remedy="check one of them")
     if slide is not None:
         require_slide(slide)
     with progress.track("check", len(folders), unit="slide") as advance:
@@ -76,7 +75,12 @@ def check_results(
         for folder in folders:
             checks.append(SlideCheck(folder=folder, findings=tuple(_findings(folder, slide))))
             advance()
-    return checks
+    return [*checks, *map(_without_result, lacking)]
+
+
+def _without_result(slide: Lacking) -> SlideCheck:
+    finding = Finding(part="whole", what="run", status="FAILED", why=slide.why, remedy=slide.remedy)
+    return SlideCheck(folder=slide.folder, findings=(finding,))
 
 
 def _findings(folder: Path, slide: str | Path | None) -> list[Finding]:
@@ -86,7 +90,7 @@ def _findings(folder: Path, slide: str | Path | None) -> list[Finding]:
     found = _check(folder, facts, slide, stitched=stitched)
     if facts.get("status") == "done":
         return found
-    remedy = _STITCH_ON if stitched else _RESUME
+    remedy = STITCH_ON if stitched else RESUME
     own = [each for each in found if each.remedy and not (each.what == "slide" and slide is not None)]
     return [replace(each, remedy=remedy) if each in own else each for each in found]
 
@@ -94,7 +98,7 @@ def _findings(folder: Path, slide: str | Path | None) -> list[Finding]:
 def _check(folder: Path, facts: dict[str, Any], slide: str | Path | None, *, stitched: bool) -> list[Finding]:
     maps = None if stitched else _maps_or_none(folder)
     findings = [
-        find("whole", "run", lambda: _finished(facts)),
+        find("whole", "run", lambda: _finished(folder, facts)),
         find("whole", "files", lambda: _files(folder, [HEATMAP] if stitched else [HEATMAP, TILEMAPS, TILES, OVERVIEW])),
     ]
     if not stitched:
@@ -115,9 +119,9 @@ def _fail(why: str) -> str:
     raise Fault(why)
 
 
-def _finished(facts: dict[str, Any]) -> str:
+def _finished(folder: Path, facts: dict[str, Any]) -> str:
     if facts.get("status") != "done":
-        raise Fault(f"status {facts.get('status')}, expected done")
+        raise Fault("; ".join(filter(None, (f"status {facts.get('status')}, expected done", failure_of(folder)))))
     return "done"
 
 

@@ -7,7 +7,8 @@ from wsi_maxmin.cohort import CohortResult, Existing, Outcome, Status, attempt_o
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports._source import ExportSettings
 from wsi_maxmin.pipelines._exports import check_formats, open_source, write_exports
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, result_folders
+from wsi_maxmin.pipelines._result_folders import by_name, split_results
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS
 from wsi_maxmin.progress import Progress, Quiet
 
 __all__ = ["ExportSettings", "export_results"]
@@ -22,7 +23,7 @@ def export_results(
     existing: Existing = "refuse",
     progress: Progress | None = None,
 ) -> CohortResult:
-    """Write the exports of every slide; each is attempted.
+    """Write the exports of every slide; each is attempted, and one of a run that has no heatmap fails.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def export_results(
     if not to:
         raise InputError("no format to export to", remedy="name one, such as geojson")
     check_formats(to)
-    folders = result_folders(results, holding=[HEATMAP, TILEMAPS], what="heatmaps")
+    found, lacking = split_results(results, holding=[HEATMAP, TILEMAPS], what="heatmaps")
+    folders = by_name(found)
 
     def work(slide_id: str, folder: Path) -> Status:
         source = open_source(folder, folder if out is None else out / slide_id, settings)
@@ -59,5 +61,6 @@ def export_results(
             outcome, _ = attempt_one(slide_id, folder, work=work, hide_path=False)
             outcomes.append(outcome)
             advance()
-    where = out if out is not None else next(iter(folders.values())).parent
+    outcomes += [slide.outcome for slide in lacking]
+    where = out if out is not None else [*found, *(slide.folder for slide in lacking)][0].parent
     return CohortResult(out=where, outcomes=tuple(outcomes))
