@@ -51,7 +51,8 @@ def review_results(
     Raises
     ------
     InputError
-        If a folder holds no results, one slide is given for several, the threshold is none, or `out` cannot be written to.
+        If a folder holds no results, one slide is given for several, the threshold is none, or `out` cannot be written
+        to.
     """
     settings, progress = settings or ReviewSettings(), progress or Quiet()
     ExportSettings(threshold=threshold).check()

@@ -21,7 +21,7 @@ EXISTING_PATH = click.Path(path_type=Path)
 
 
 class FloatRange(click.FloatRange):
-    """A number within limits; click's own takes nan, which is in no order with them, and inf where there is no upper one."""
+    """A finite number within limits: click's own takes nan, and inf where there is no upper one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number, or fail."""
