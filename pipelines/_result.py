@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from upath import UPath
-
-from wsi_maxmin.errors import InputError
+from wsi_maxmin.errors import InputError, SlideError
 from wsi_maxmin.pipelines._slide_folder import TILEMAPS
 from wsi_maxmin.readers import Reader, open_slide
 from wsi_maxmin.runinfo import RUN_FILE, read_json
+from wsi_maxmin.slide_ids import as_source, source_key
 from wsi_maxmin.slides_csv import read_slides
 from wsi_maxmin.tilemaps import TileMaps
 
@@ -22,16 +21,24 @@ def open_slide_of(folder: Path, given: str | Path | None = None) -> Reader:
     Raises
     ------
     SlideNotFoundError
-        If it is not known or not there.
+        If none is given, and it is not known or not there.
     SlideError
-        If it cannot be opened.
+        If it cannot be opened, or the one that is given is not there.
     """
     row = read_slides(folder.parent).get(folder.name, {})
-    where = given or row.get("path")
-    if not where or not UPath(where).exists():
+    where = given if given is not None else row.get("path")
+    if given is not None:
+        require_slide(given)
+    if not where or not as_source(where).exists():
         raise SlideNotFoundError(f"the slide of {folder.name} is not found", got=where, remedy="--slide names it")
     mpp = float(row["mpp"]) if row.get("mpp") else None
-    return open_slide(UPath(where), slide_mpp=mpp, slide_id=folder.name)
+    return open_slide(as_source(where), slide_mpp=mpp, slide_id=folder.name)
+
+
+def require_slide(given: str | Path) -> None:
+    """Raise SlideError if a slide that the user names is not there."""
+    if not (source := as_source(given)).exists():
+        raise SlideError("no such slide", got=source_key(source), remedy="check the path")
 
 
 def threshold_of(folder: Path, given: float | None = None) -> float:

@@ -1,7 +1,7 @@
 """What lies in the folder of one slide, and the maps of it that are stitched from its tile maps."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from wsi_maxmin.exports import every_file
 from wsi_maxmin.grids import Georef
 from wsi_maxmin.locks import changed_facts
 from wsi_maxmin.pipelines._file_names import NAMES
+from wsi_maxmin.pipelines._result_folders import describe_lacking
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, read_json, write_json
 from wsi_maxmin.sinks import omezarr
 from wsi_maxmin.sinks._ngff import Ngff, check_version
@@ -80,7 +81,8 @@ def slide_result(out: Path, slide_id: str) -> SlideResult:
     """
     facts = read_json(out / slide_id / RUN_FILE)
     if facts is None or facts.get("status") != "done":
-        raise InputError(f"{slide_id} has no finished result", got=out / slide_id, remedy="see run.json")
+        lacking = describe_lacking(out / slide_id)
+        raise InputError(f"{slide_id} has no finished result", got=lacking.why, remedy=lacking.remedy)
     return SlideResult(folder=out / slide_id, facts=facts)
 
 
@@ -111,57 +113,6 @@ def check_names(out: Path, *, hashed: bool) -> None:
             got="--hash-slide-ids" if hashed else "no --hash-slide-ids",
             remedy="use another folder",
         )
-
-
-def result_folders(results: Sequence[Path], *, holding: Sequence[str], what: str) -> dict[str, Path]:
-    """Return `all_result_folders` by name, where what is made of them needs names of their own.
-
-    Raises
-    ------
-    InputError
-        If a folder holds none, or two hold a slide of the same name.
-    """
-    found: dict[str, Path] = {}
-    for folder in all_result_folders(results, holding=holding, what=what):
-        if folder.name in found:
-            raise InputError(
-                "two results are of a slide of the same name",
-                got=f"{found[folder.name]} and {folder}",
-                remedy="use a folder of its own for each",
-            )
-        found[folder.name] = folder
-    return found
-
-
-def all_result_folders(results: Sequence[Path], *, holding: Sequence[str], what: str) -> list[Path]:
-    """Return the folders of slides, each once, those inside the folders of runs included.
-
-    Parameters
-    ----------
-    results : sequence of Path
-        Folders of slides, or of whole runs.
-    holding : sequence of str
-        What a slide's folder has at least one of.
-    what : str
-        What these are called in messages.
-
-    Raises
-    ------
-    InputError
-        If a folder holds none.
-    """
-    found: dict[Path, None] = {}
-    for result in results:
-        own = any((result / name).exists() for name in holding)
-        inside = [result] if own else sorted({path.parent for name in holding for path in result.glob(f"*/{name}")})
-        if not inside:
-            raise InputError(
-                f"no {what} in this folder",
-                got=result,
-                expected="a folder that infer-slide wrote, of a slide or of a run",
-            )
-        found |= dict.fromkeys(path.resolve() for path in inside)
-    return list(found)
 
 
 def clear(folder: Path) -> None:

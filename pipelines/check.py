@@ -1,6 +1,6 @@
 """Look whether finished results are whole, valid, and registered on their slides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,30 +10,25 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from wsi_maxmin.check import Fault, Finding, NotCheckedError, find, store_findings
+from wsi_maxmin.check import store_findings
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports import every_file
 from wsi_maxmin.exports._whole import damage as damage_of_export
-from wsi_maxmin.geometry import Box
+from wsi_maxmin.findings import Fault, Finding, find
 from wsi_maxmin.heatmap_store import HeatmapStore
 from wsi_maxmin.pipelines._exports import slide_size_px
 from wsi_maxmin.pipelines._intact import AGAIN, damage
-from wsi_maxmin.pipelines._result import SlideNotFoundError, open_slide_of
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, REVIEW, TILEMAPS, TILES, all_result_folders
-from wsi_maxmin.pipelines._tile_plan import identify
+from wsi_maxmin.pipelines._on_slide import slide_findings
+from wsi_maxmin.pipelines._result import require_slide
+from wsi_maxmin.pipelines._result_folders import RESUME, STITCH_ON, Lacking, failure_of, split_results
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, OVERVIEW, REVIEW, TILEMAPS, TILES
 from wsi_maxmin.progress import Progress, Quiet
-from wsi_maxmin.readers import Reader
 from wsi_maxmin.runinfo import RUN_FILE, read_json
 from wsi_maxmin.tilemaps import TileMaps
-from wsi_maxmin.tissue import find_tissue
 
 __all__ = ["Finding", "SlideCheck", "check_results"]
 
-_LEAST_AGREEMENT = 0.98
-_OVERVIEW_PX = 1024
-_RESUME = "run infer-slide on this slide with --resume"
 _EXPORT_AGAIN = "write it again: `wsi-maxmin export --overwrite`, or `wsi-maxmin review`"
-_STITCH_ON = "run stitch with --resume"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +47,7 @@ class SlideCheck:
 def check_results(
     results: Sequence[Path], *, slide: str | Path | None = None, progress: Progress | None = None
 ) -> list[SlideCheck]:
-    """Check every slide of results.
+    """Check every slide of results; one of a run that has none fails, with the reason.
 
     Parameters
     ----------
@@ -66,17 +61,26 @@ def check_results(
     ------
     InputError
         If a folder holds no results, or one slide is given for several.
+    SlideError
+        If the slide that is given is not there.
     """
     progress = progress or Quiet()
-    folders = all_result_folders(results, holding=[HEATMAP, TILEMAPS], what="results")
-    if slide is not None and len(folders) > 1:
-        raise InputError("one slide for several results", got=f"{len(folders)} results", remedy="check one of them")
+    folders, lacking = split_results(results, holding=[HEATMAP, TILEMAPS], what="results")
+    if slide is not None and (several := len(folders) + len(lacking)) > 1:
+        raise InputError("one slide for several results", got=f"{several} results", remedy="check one of them")
+    if slide is not None:
+        require_slide(slide)
     with progress.track("check", len(folders), unit="slide") as advance:
         checks = []
         for folder in folders:
             checks.append(SlideCheck(folder=folder, findings=tuple(_findings(folder, slide))))
             advance()
-    return checks
+    return [*checks, *map(_without_result, lacking)]
+
+
+def _without_result(slide: Lacking) -> SlideCheck:
+    finding = Finding(part="whole", what="run", status="FAILED", why=slide.why, remedy=slide.remedy)
+    return SlideCheck(folder=slide.folder, findings=(finding,))
 
 
 def _findings(folder: Path, slide: str | Path | None) -> list[Finding]:
@@ -86,13 +90,15 @@ def _findings(folder: Path, slide: str | Path | None) -> list[Finding]:
     found = _check(folder, facts, slide, stitched=stitched)
     if facts.get("status") == "done":
         return found
-    return [replace(each, remedy=_STITCH_ON if stitched else _RESUME) if each.remedy else each for each in found]
+    remedy = STITCH_ON if stitched else RESUME
+    own = [each for each in found if each.remedy and not (each.what == "slide" and slide is not None)]
+    return [replace(each, remedy=remedy) if each in own else each for each in found]
 
 
 def _check(folder: Path, facts: dict[str, Any], slide: str | Path | None, *, stitched: bool) -> list[Finding]:
     maps = None if stitched else _maps_or_none(folder)
     findings = [
-        find("whole", "run", lambda: _finished(facts)),
+        find("whole", "run", lambda: _finished(folder, facts)),
         find("whole", "files", lambda: _files(folder, [HEATMAP] if stitched else [HEATMAP, TILEMAPS, TILES, OVERVIEW])),
     ]
     if not stitched:
@@ -105,18 +111,17 @@ def _check(folder: Path, facts: dict[str, Any], slide: str | Path | None, *, sti
     except InputError as error:
         return [*findings, find("valid", "heatmap", partial(_fail, str(error)))]
     threshold = maps.spec.threshold if maps else facts.get("threshold")
-    covered = _covered(maps) if maps else None
-    findings += store_findings(folder / HEATMAP, store.georef, threshold, covered)
-    return [*findings, *_on_slide(folder, facts, store, slide)]
+    findings += store_findings(folder / HEATMAP, store.georef, threshold, maps.grid if maps else None)
+    return [*findings, *slide_findings(folder, facts, store, slide)]
 
 
 def _fail(why: str) -> str:
     raise Fault(why)
 
 
-def _finished(facts: dict[str, Any]) -> str:
+def _finished(folder: Path, facts: dict[str, Any]) -> str:
     if facts.get("status") != "done":
-        raise Fault(f"status {facts.get('status')}, expected done")
+        raise Fault("; ".join(filter(None, (f"status {facts.get('status')}, expected done", failure_of(folder)))))
     return "done"
 
 
@@ -180,56 +185,3 @@ def _table(folder: Path) -> str:
     if list(table[["x", "y", "width", "height"]].itertuples(index=False, name=None)) != boxes:
         raise Fault("its tiles are not those of the tile maps", AGAIN)
     return f"{len(table)} rows"
-
-
-def _covered(maps: TileMaps) -> Box | None:
-    return maps.grid.kept_box() if len(maps.grid) else None
-
-
-def _on_slide(folder: Path, facts: dict[str, Any], store: HeatmapStore, given: str | Path | None) -> list[Finding]:
-    """Check against the slide itself, if it can be reached."""
-    before = facts.get("slide") or (facts.get("source") or {}).get("slide") or {}
-
-    def on_slide(check: Callable[[Reader], str]) -> Callable[[], str]:
-        def checked() -> str:
-            try:
-                opened = open_slide_of(folder, given)
-            except SlideNotFoundError:  # whose message has the path, of which --hash-slide-ids keeps names out
-                raise NotCheckedError("the slide is not where slides.csv says: --slide names it") from None
-            with opened as slide:
-                return check(slide)
-
-        return checked
-
-    return [
-        find("registered", "slide", on_slide(lambda slide: _same_slide(slide, before, store)), AGAIN),
-        find("registered", "tissue", on_slide(lambda slide: _tissue(slide, before, store)), AGAIN),
-    ]
-
-
-def _same_slide(slide: Reader, before: dict[str, Any], store: HeatmapStore) -> str:
-    now = identify(slide, None, hashed="file" not in before)
-    if wrong := [name for name, value in now.items() if before.get(name) != value]:
-        raise Fault(f"{wrong[0]} {now[wrong[0]]}, the result is of {before.get(wrong[0])}", AGAIN)
-    mpp = slide.info.require_mpp()
-    if abs(mpp / store.georef.slide_mpp - 1) > 1e-6:
-        raise Fault(f"{mpp:.6g} µm a pixel, the result is of {store.georef.slide_mpp:.6g}", AGAIN)
-    return f"{store.georef.slide_size_px[0]} × {store.georef.slide_size_px[1]} px, {mpp:.4g} µm"
-
-
-def _tissue(slide: Reader, before: dict[str, Any], store: HeatmapStore) -> str:
-    """Find the tissue of the slide anew, and compare it with that of the labels."""
-    if "tissue_mask" in before:
-        raise NotCheckedError("the tissue mask was given")
-    level = next((n for n in range(store.levels) if max(store.labels(n).shape) <= _OVERVIEW_PX), store.levels - 1)
-    marked = np.asarray(store.labels(level)) > 0
-    # A pixel of a coarse level of labels is the first of those that it stands for.
-    y_l0, x_l0 = ((np.arange(side) * 2.0**level + 0.5) * store.georef.downsample for side in marked.shape)
-    tissue = find_tissue(slide).at(x_l0, y_l0)
-    both = int((marked & tissue).sum())
-    agreement = 2 * both / max(int(marked.sum()) + int(tissue.sum()), 1) if (marked | tissue).any() else 1.0
-    if agreement < _LEAST_AGREEMENT:
-        raise Fault(
-            f"the tissue of slide and labels has a Dice of {agreement:.3f}, expected {_LEAST_AGREEMENT:g}", AGAIN
-        )
-    return f"Dice of the slide's tissue and the labels' {agreement:.3f}"

@@ -13,7 +13,8 @@ from wsi_maxmin.exports._source import ExportSettings
 from wsi_maxmin.froc import Frame, Protocol, land, map_lesions
 from wsi_maxmin.pipelines._exports import open_source
 from wsi_maxmin.pipelines._result import threshold_of
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, result_folders
+from wsi_maxmin.pipelines._result_folders import result_folders
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS
 from wsi_maxmin.pipelines._slide_tables import SCORES, SlideTables, write_scores
 from wsi_maxmin.pixel_curves import count_pixels_by_value
 from wsi_maxmin.progress import Progress, Quiet

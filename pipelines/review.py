@@ -11,9 +11,10 @@ from wsi_maxmin.cohort import CohortResult, Outcome, Status, attempt_one
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.exports._features import Feature, make_feature, write_collection
 from wsi_maxmin.exports._source import ExportSettings
-from wsi_maxmin.pipelines._exports import open_source
+from wsi_maxmin.pipelines._exports import make_folder, open_source
 from wsi_maxmin.pipelines._result import open_slide_of, threshold_of
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, REVIEW, TILEMAPS, result_folders
+from wsi_maxmin.pipelines._result_folders import by_name, split_results
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, REVIEW, TILEMAPS
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.review import ReviewRegion, ReviewSettings, choose_regions
 from wsi_maxmin.sinks import contact_sheet
@@ -50,13 +51,17 @@ def review_results(
     Raises
     ------
     InputError
-        If a folder holds no results, one slide is given for several, or the threshold is none.
+        If a folder holds no results, one slide is given for several, the threshold is none, or `out` cannot be written
+        to.
     """
     settings, progress = settings or ReviewSettings(), progress or Quiet()
     ExportSettings(threshold=threshold).check()
-    folders = result_folders(results, holding=[HEATMAP, TILEMAPS], what="heatmaps")
-    if slide is not None and len(folders) > 1:
-        raise InputError("one slide for several results", got=f"{len(folders)} results", remedy="review one of them")
+    found, lacking = split_results(results, holding=[HEATMAP, TILEMAPS], what="heatmaps")
+    folders = by_name(found)
+    if slide is not None and (several := len(found) + len(lacking)) > 1:
+        raise InputError("one slide for several results", got=f"{several} results", remedy="review one of them")
+    if out is not None:
+        make_folder(out)
     outcomes: list[Outcome] = []
     with progress.track("review", len(folders), unit="slide") as advance:
         for slide_id, folder in folders.items():
@@ -64,7 +69,8 @@ def review_results(
             outcome, _ = attempt_one(slide_id, folder, work=work, hide_path=False)
             outcomes.append(outcome)
             advance()
-    where = out if out is not None else next(iter(folders.values())).parent
+    outcomes += [slide.outcome for slide in lacking]
+    where = out if out is not None else [*found, *(slide.folder for slide in lacking)][0].parent
     return CohortResult(out=where, outcomes=tuple(outcomes))
 
 

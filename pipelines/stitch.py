@@ -8,7 +8,8 @@ from typing import Any
 from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines._intact import require_intact
-from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, MapSettings, clear, result_folders, write_heatmap
+from wsi_maxmin.pipelines._result_folders import result_folders
+from wsi_maxmin.pipelines._slide_folder import HEATMAP, TILEMAPS, MapSettings, clear, write_heatmap
 from wsi_maxmin.progress import Progress, Quiet
 from wsi_maxmin.runinfo import RUN_FILE, Stopwatch, environment, peak_memory_bytes, read_json, write_json
 from wsi_maxmin.slides_csv import copy_slides
@@ -44,7 +45,7 @@ def stitch_results(
     """
     settings, progress = settings or MapSettings(), progress or Quiet()
     settings.check()
-    folders = _slide_folders(results, out)
+    folders = _slide_folders(results, out, progress)
     values = {"command": "stitch", **asdict(settings)}
     with locked(out):
         claim(out, values, existing)
@@ -81,9 +82,9 @@ def stitch_results(
         return run_cohort(folders, work, out=out, settings=values, progress=progress)
 
 
-def _slide_folders(results: Sequence[Path], out: Path) -> dict[str, Path]:
+def _slide_folders(results: Sequence[Path], out: Path, progress: Progress) -> dict[str, Path]:
     """Return the folders of slides by name; none of them may lie in `out`."""
-    found = result_folders(results, holding=[TILEMAPS], what="tile maps")
+    found = result_folders(results, holding=[TILEMAPS], what="tile maps", say=progress.say)
     if any(folder.is_relative_to(out.resolve()) for folder in found.values()):
         raise InputError("the output would lie where it is read from", got=out, remedy="use another folder")
     return found

@@ -279,6 +279,35 @@ def test_labels_of_another_threshold_or_meaning_are_found(result):
     assert "colours of [1] and properties of [1, 2]" in failed(result)["labels"].why
 
 
+def test_missing_labels_are_one_failure(result, tmp_path):
+    shutil.rmtree(result / "heatmap.ome.zarr" / "labels")
+    (check,) = check_results([result])
+    by_status = {status: [f for f in check.findings if f.status == status] for status in ("FAILED", "not checked")}
+    (labels,) = by_status["FAILED"]
+    assert (labels.what, labels.why) == ("labels", "the labels are missing: there is no labels/tumour")
+    assert "`wsi-maxmin stitch` makes the heatmap again" in labels.remedy
+    assert [finding.what for finding in by_status["not checked"]] == [
+        "metadata", "validator", "arrays", "pyramid", "scale", "canvas", "tissue",
+    ]  # fmt: skip
+    assert {finding.why for finding in by_status["not checked"]} == {"there are no labels"}
+    (outcome,) = export_results([result], ["geojson"], out=tmp_path / "exported").outcomes
+    assert outcome.why.startswith(f"the heatmap is damaged; got {result / 'heatmap.ome.zarr' / 'labels/tumour/0'} (")
+
+
+@pytest.mark.parametrize("lost", ["0", "labels/tumour/0", "labels/tumour/1"])
+def test_an_array_that_is_not_there_is_said_in_words(result, lost):
+    shutil.rmtree(result / "heatmap.ome.zarr" / lost)
+    found = failed(result)
+    assert "arrays" in found
+    assert any("there is no " in finding.why for finding in found.values())
+    assert not any(finding.why.startswith("KeyError") for finding in found.values())
+
+
+def test_a_table_without_its_columns_is_said_in_words(result):
+    pd.read_parquet(result / "tiles.parquet").drop(columns="width").to_parquet(result / "tiles.parquet")
+    assert failed(result)["table of tiles"].why == "there is no ['width'] not in index"
+
+
 def roll(result, by):
     for place in ("", "labels/tumour"):
         image = store(result, place)
@@ -299,12 +328,40 @@ def test_values_without_a_tile_are_found(result):
     assert "values where no tile was" in failed(result)["coverage"].why
 
 
-def test_another_slide_is_found(result, made, tmp_path):
+@pytest.mark.parametrize("wrong", ["another", "renamed", "none"])
+@pytest.mark.parametrize("status", ["done", "running"])
+def test_another_slide_is_a_mistake_of_the_call_and_not_of_the_result(result, made, tmp_path, wrong, status):
+    edit_json(result / "run.json", lambda facts: facts.update(status=status))
+    content = (made.parent / "s.tif").read_bytes()
+    other = tmp_path / ("t.tif" if wrong == "renamed" else "s.tif")
+    other.write_bytes({"another": content + b"0", "renamed": content, "none": b"no slide"}[wrong])
+    found = failed(result, slide=other)
+    assert set(found) - {"run"} == {"slide"}
+    assert {"another": "bytes", "renamed": "file t.tif", "none": "is not a readable slide"}[wrong] in found["slide"].why
+    assert found["slide"].remedy == (
+        "give the slide that was run (s.tif, 1000 × 700 px, 0.25 µm a pixel), or leave --slide out"
+    )
+    (tissue,) = [f for check in check_results([result], slide=other) for f in check.findings if f.what == "tissue"]
+    assert (tissue.status, tissue.why) == ("not checked", "--slide is not the slide of this result")
+
+
+def test_the_slide_that_slides_csv_names_has_the_remedy_of_the_result(result, made, tmp_path):
     other = tmp_path / "s.tif"
     other.write_bytes((made.parent / "s.tif").read_bytes() + b"0")
-    found = failed(result, slide=other)
+    csv = result.parent / "slides.csv"
+    csv.write_text(csv.read_text().replace(str(made.parent / "s.tif"), str(other)))
+    found = failed(result)
     assert set(found) == {"slide"}
-    assert "bytes" in found["slide"].why
+    assert found["slide"].remedy == "run infer-slide on this slide with --overwrite"
+
+
+@pytest.mark.parametrize("where", ["nosuch.tif", "memory://nosuch.tif"])
+def test_a_slide_that_is_given_and_not_there_is_refused(result, tmp_path, where):
+    slide = where if "://" in where else tmp_path / where
+    said = CliRunner().invoke(group, ["check", str(result), "--slide", str(slide)])
+    assert said.exit_code == 2, said.output
+    assert said.stdout == ""
+    assert said.stderr == f"error: no such slide; got {slide}; check the path\n"
 
 
 def test_a_slide_that_is_gone_is_no_failure_but_said(result):
@@ -337,6 +394,18 @@ def test_two_results_of_slides_of_one_name_are_told_apart_by_their_folders(resul
     said = CliRunner().invoke(group, ["check", str(result), str(again), str(again / "s"), "--quiet"])
     assert said.exit_code == 0, said.output
     assert said.stdout.splitlines() == [f"{result}: good", f"{again / 's'}: good"]
+
+
+def test_a_slide_without_tissue_has_no_tiles_and_nothing_covered(tmp_path, tiny_model, make_pyramid, write_pyramid):
+    slide = write_pyramid(tmp_path / "glass.tif", make_pyramid(np.full((300, 400, 3), 243, np.uint8), 2))
+    settings = InferSettings(model=str(tiny_model), engine="torch", precision="fp32")
+    infer_slide([slide], tmp_path / "out", settings=settings)
+    (check,) = check_results([tmp_path / "out"])
+    assert check.good
+    (coverage,) = [finding for finding in check.findings if finding.what == "coverage"]
+    assert (coverage.status, coverage.why) == ("ok", "nothing is covered: it has no tiles")
+    store(tmp_path / "out" / "glass")["0"][-1, 0, 0] = 255
+    assert failed(tmp_path / "out" / "glass")["coverage"].why == "there are values, but no tiles"
 
 
 def test_one_slide_cannot_be_that_of_several_results(result):

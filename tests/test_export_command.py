@@ -95,7 +95,46 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(own_run, 
     assert not list(own_run.rglob("regions.csv"))
     assert "expected some of" in invoke("export", own_run, "--to", "csv,pdf", code=2).stderr
     assert "expected CLASS=NAME" in invoke("export", own_run, "--to", "csv", "--class-names", "tumor", code=2).stderr
-    assert "no such class" in invoke("export", own_run, "--to", "csv", "--class-names", "x=y", code=2).stderr
+    said = invoke("export", own_run, "--to", "csv", "--class-names", "x=y", "--out", tmp_path / "new", code=2).stderr
+    assert said == "error: the model has no such class; got x; expected one of normal, tumor\n"
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("command", [["export", "--to", "csv"], ["review"]])
+def test_an_out_that_cannot_be_written_to_is_refused_once(own_run, tmp_path, command):
+    (tmp_path / "file").write_text("")
+    for out, why in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "x", "Not a directory")):
+        said = invoke(command[0], own_run, *command[1:], "--out", out, code=2)
+        assert said.stderr == (
+            f"error: cannot write there; got {out} ({why}); "
+            "expected a folder, or the name of a new one where you may write; give another --out\n"
+        )
+        assert said.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["export", "--to", "csv"], "--min-area-um2"),
+        (["export", "--to", "csv"], "--threshold"),
+        (["review"], "--side-um"),
+        (["stitch", "--out", "out"], "--heatmap-mpp"),
+        (["evaluate-slides", "--reference", "list.csv"], "--radius-um"),
+        (["infer-slide", "--out", "out"], "--overlap"),
+        (["infer-slide", "--out", "out"], "--min-tissue"),
+    ],
+)
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_number_that_is_none_is_refused(command, option, value):
+    said = invoke(command[0], "nowhere", *command[1:], option, value, code=2).stderr
+    assert f"Invalid value for '{option}'" in said
+    assert "finite number" in said or "not in the range" in said
+
+
+@pytest.mark.parametrize("area", [-1.0, float("nan"), float("inf")])
+def test_a_least_area_that_is_none_is_refused_from_python_too(own_run, area):
+    with pytest.raises(InputError, match="the least area is out of range"):
+        export_results([own_run], ["csv"], settings=ExportSettings(min_area_um2=area))
 
 
 def test_threshold_least_area_and_names_reach_the_regions(own_run):
@@ -110,7 +149,9 @@ def test_threshold_least_area_and_names_reach_the_regions(own_run):
 
 def test_a_heatmap_that_was_stitched_again_is_exported_without_tiles(run, tmp_path):
     stitch_results([run / "a"], tmp_path / "mean")
-    export_results([tmp_path / "mean"], plugins.names())
+    said = invoke("export", tmp_path / "mean", "--to", ",".join(plugins.names())).output
+    assert "csv, geojson, qupath: regions and no tiles of a: stitch leaves the tiles" in " ".join(said.split())
+    assert "no tiles" not in invoke("export", tmp_path / "mean", "--to", "png", "--overwrite").output
     assert (tmp_path / "mean" / "a" / "heatmap.ome.tif").is_file()
     assert not (tmp_path / "mean" / "a" / "tiles.geojson").exists()
     export_results([run / "a"], ["geojson"], out=tmp_path / "out")

@@ -1,79 +1,28 @@
 """Is a heatmap on disk what it should be: its metadata, its arrays, its pyramid, its labels, its place on the slide."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 
-from wsi_maxmin.geometry import Box
-from wsi_maxmin.grids import CHUNK_PX, Georef
+from wsi_maxmin.findings import Fault, Finding, NotCheckedError, find
+from wsi_maxmin.grids import CHUNK_PX, Georef, TileGrid
 from wsi_maxmin.heatmap_store import main_channel
 from wsi_maxmin.sinks._ngff import least_byte, ome_metadata
 from wsi_maxmin.sinks._pyramid import Reduce, halve_mean, halve_nearest
 from wsi_maxmin.sinks.omezarr import TISSUE, TUMOUR, level_count
 
-STITCH_AGAIN = "`wsi-maxmin stitch` makes the heatmap again from the tile maps"
+LABELS = "labels/tumour"
 _BAND_PX = 2 * CHUNK_PX
 _AGREEMENT = 1e-9
 
-Part = Literal["whole", "valid", "registered"]
 
-
-class Fault(Exception):
-    """What a check found wrong, and what helps."""
-
-    def __init__(self, why: str, remedy: str = STITCH_AGAIN) -> None:
-        super().__init__(why)
-        self.remedy = remedy
-
-
-class NotCheckedError(Exception):
-    """A check that could not be made, and why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """The outcome of one check.
-
-    Attributes
-    ----------
-    part : {"whole", "valid", "registered"}
-    what : str
-        What was looked at.
-    status : {"ok", "FAILED", "not checked"}
-    why : str
-        What was found.
-    remedy : str
-        What helps; empty unless it failed.
-    """
-
-    part: Part
-    what: str
-    status: Literal["ok", "FAILED", "not checked"]
-    why: str
-    remedy: str = ""
-
-
-def find(part: Part, what: str, check: Callable[[], str], remedy: str = STITCH_AGAIN) -> Finding:
-    """Make a check, whatever it comes upon."""
-    try:
-        return Finding(part=part, what=what, status="ok", why=check())
-    except NotCheckedError as missing:
-        return Finding(part=part, what=what, status="not checked", why=str(missing))
-    except Fault as fault:
-        return Finding(part=part, what=what, status="FAILED", why=str(fault), remedy=fault.remedy)
-    except Exception as error:  # a damaged file may make any library raise anything
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        return Finding(part=part, what=what, status="FAILED", why=why, remedy=remedy)
-
-
-def store_findings(path: Path, georef: Georef, threshold: float | None, covered: Box | None) -> list[Finding]:
+def store_findings(path: Path, georef: Georef, threshold: float | None, grid: TileGrid | None) -> list[Finding]:
     """Check a store by itself and against its slide's grid.
 
     Parameters
@@ -84,29 +33,37 @@ def store_findings(path: Path, georef: Georef, threshold: float | None, covered:
         The display grid that it should have.
     threshold : float or None
         Of ``labels/tumour``; None where it is not known.
-    covered : Box or None
-        The smallest box of all tiles on the slide; None where it is not known.
+    grid : TileGrid or None
+        The tiles; None where they are not known.
     """
 
     def opened(check: Callable[[zarr.Group], str]) -> Callable[[], str]:
         return lambda: check(zarr.open_group(path, mode="r"))
 
+    def labelled(check: Callable[[zarr.Group], str]) -> Callable[[], str]:
+        def checked(group: zarr.Group) -> str:
+            if LABELS not in group:
+                raise NotCheckedError("there are no labels")
+            return check(group)
+
+        return opened(checked)
+
     return [
-        find("valid", "metadata", opened(check_metadata)),
-        find("valid", "validator", lambda: _validate(path)),
-        find("valid", "arrays", opened(lambda group: check_arrays(group, georef))),
-        find("valid", "pyramid", opened(check_pyramid)),
+        find("valid", "metadata", labelled(check_metadata)),
+        find("valid", "validator", labelled(lambda _group: _validate(path))),
+        find("valid", "arrays", labelled(lambda group: check_arrays(group, georef))),
+        find("valid", "pyramid", labelled(check_pyramid)),
         find("valid", "labels", opened(lambda group: check_labels(group, threshold))),
-        find("registered", "scale", opened(lambda group: check_scale(group, georef))),
-        find("registered", "canvas", opened(lambda group: check_canvas(group, georef))),
-        find("registered", "coverage", opened(lambda group: check_coverage(group, georef, covered))),
+        find("registered", "scale", labelled(lambda group: check_scale(group, georef))),
+        find("registered", "canvas", labelled(lambda group: check_canvas(group, georef))),
+        find("registered", "coverage", opened(lambda group: check_coverage(group, georef, grid))),
     ]
 
 
 def check_metadata(group: zarr.Group) -> str:
     """Check axes, units and what viewers need to know of channels and labels."""
     metadata = ome_metadata(group)
-    for holder, names in ((group, ("c", "y", "x")), (group["labels/tumour"], ("y", "x"))):
+    for holder, names in ((group, ("c", "y", "x")), (group[LABELS], ("y", "x"))):
         axes = ome_metadata(holder)["multiscales"][0]["axes"]
         if tuple(axis["name"] for axis in axes) != names:
             raise Fault(f"axes {[axis['name'] for axis in axes]}, expected {list(names)}")
@@ -126,7 +83,7 @@ def check_metadata(group: zarr.Group) -> str:
 def check_arrays(group: zarr.Group, georef: Georef) -> str:
     """Check type, chunks, compressor and number of levels, and that each is half of the one before."""
     levels = level_count(georef.shape)
-    for image in (group, group["labels/tumour"]):
+    for image in (group, group[LABELS]):
         described = ome_metadata(image)["multiscales"][0]["datasets"]
         if [entry["path"] for entry in described] != [str(level) for level in range(levels)]:
             raise Fault(f"{len(described)} levels, expected {levels}")
@@ -151,7 +108,7 @@ def check_arrays(group: zarr.Group, georef: Georef) -> str:
 
 def check_pyramid(group: zarr.Group) -> str:
     """Check that every chunk can be read, and every level is the half of the one before: else chunks are missing."""
-    rules: tuple[tuple[zarr.Group, Reduce], ...] = ((group, halve_mean), (group["labels/tumour"], halve_nearest))
+    rules: tuple[tuple[zarr.Group, Reduce], ...] = ((group, halve_mean), (group[LABELS], halve_nearest))
     for image, reduce in rules:
         for level in range(len(ome_metadata(image)["multiscales"][0]["datasets"]) - 1):
             finer, coarser = image[str(level)], image[str(level + 1)]
@@ -165,7 +122,9 @@ def check_pyramid(group: zarr.Group) -> str:
 
 def check_labels(group: zarr.Group, threshold: float | None) -> str:
     """Check the values of the labels, that they are described, and that they are the map at its threshold."""
-    labels = group["labels/tumour"]
+    if LABELS not in group:
+        raise Fault(f"the labels are missing: there is no {LABELS}")
+    labels = group[LABELS]
     described = ome_metadata(labels)["image-label"]
     values = [{entry["label-value"] for entry in described[name]} for name in ("colors", "properties")]
     if values != [{TISSUE, TUMOUR}] * 2:
@@ -186,7 +145,7 @@ def check_scale(group: zarr.Group, georef: Georef) -> str:
     """Check scale and translation of every level against the slide's µm per pixel."""
     if georef.downsample & (georef.downsample - 1):
         raise Fault(f"{georef.downsample} level-0 pixels a pixel, expected a power of two")
-    for image in (group, group["labels/tumour"]):
+    for image in (group, group[LABELS]):
         for level, entry in enumerate(ome_metadata(image)["multiscales"][0]["datasets"]):
             steps = {step["type"]: step[step["type"]][-2:] for step in entry["coordinateTransformations"]}
             for name, expected in (("scale", georef.scale_um(level)), ("translation", georef.translation_um(level))):
@@ -198,17 +157,19 @@ def check_scale(group: zarr.Group, georef: Georef) -> str:
 
 def check_canvas(group: zarr.Group, georef: Georef) -> str:
     """Check that the canvas covers the whole slide, and no more."""
-    for array in (group["0"], group["labels/tumour/0"]):
+    for array in (group["0"], group[f"{LABELS}/0"]):
         if array.shape[-2:] != georef.shape:
             raise Fault(f"{array.path} is {array.shape[-2:]}, expected {georef.shape} for the whole slide")
     return f"{georef.shape[1]} × {georef.shape[0]} pixels from the slide's (0, 0)"
 
 
-def check_coverage(group: zarr.Group, georef: Georef, covered: Box | None) -> str:
+def check_coverage(group: zarr.Group, georef: Georef, grid: TileGrid | None) -> str:
     """Check that there are values where there were tiles, within one heatmap pixel, and nowhere else."""
     names = _names(group)
-    if covered is None or "coverage" not in names:
+    if grid is None:
         raise NotCheckedError("no tile maps beside it")
+    if "coverage" not in names:
+        raise NotCheckedError("there is no such channel")
     rows, columns = np.zeros(georef.shape[0], dtype=np.bool_), np.zeros(georef.shape[1], dtype=np.bool_)
     image = group["0"]
     for top, band in _bands(image, names.index("coverage")):
@@ -216,10 +177,15 @@ def check_coverage(group: zarr.Group, georef: Georef, covered: Box | None) -> st
         columns |= band.any(axis=0)
         if np.asarray(image[: names.index("coverage"), top : top + len(band)])[:, band == 0].any():
             raise Fault("there are values where no tile was")
+    if not len(grid):
+        if rows.any():
+            raise Fault("there are values, but no tiles")
+        return "nothing is covered: it has no tiles"
     if not rows.any():
         raise Fault("nothing is covered")
     (top, bottom), (left, right) = (np.flatnonzero(side)[[0, -1]] + [0, 1] for side in (rows, columns))
     found = np.array([left, top, right, bottom]) * georef.downsample
+    covered = grid.kept_box()
     expected = np.array([covered.x, covered.y, covered.right, covered.bottom])
     if np.abs(found - expected).max() > georef.downsample:
         raise Fault(f"covered from {found[:2]} to {found[2:]}, tiles from {expected[:2]} to {expected[2:]} level-0 px")

@@ -85,12 +85,13 @@ class HeatmapStore:
 
     def unreadable(self) -> Path | None:
         """Return the first array of which a part cannot be read; None where all can. All is read."""
-        for array in (read(level) for level in range(self.levels) for read in (self.level, self.labels)):
-            for top in range(0, array.shape[-2], CHUNK_PX):
-                try:
+        for name in (f"{image}{level}" for level in range(self.levels) for image in ("", "labels/tumour/")):
+            try:
+                array = self.group[name]
+                for top in range(0, array.shape[-2], CHUNK_PX):
                     array[..., top : top + CHUNK_PX, :]
-                except Exception:  # a damaged file may make any library raise anything
-                    return Path(self.path / array.path)
+            except Exception:  # a damaged file may make any library raise anything
+                return self.path / name
         return None
 
     @property

@@ -1,5 +1,6 @@
 """Options that several commands share, each defined once."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
@@ -18,6 +19,18 @@ _ROLES = ("tumour", "exclude", "ignore")
 
 EXISTING_PATH = click.Path(path_type=Path)
 
+
+class FloatRange(click.FloatRange):
+    """A finite number within limits: click's own takes nan, and inf where there is no upper one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or fail."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"got {value}; expected a finite number", param, ctx)
+        return number
+
+
 slides_argument = click.argument("slides", nargs=-1, required=True, type=EXISTING_PATH, metavar="SLIDE...")
 out_option = click.option("--out", required=True, type=EXISTING_PATH, help="Folder to write to.")
 data_option = click.option("--data", required=True, type=EXISTING_PATH, help="Folder of the data.")
@@ -26,7 +39,7 @@ device_option = click.option(
 )
 slide_mpp_option = click.option(
     "--slide-mpp",
-    type=click.FloatRange(*MPP_LIMITS),
+    type=FloatRange(*MPP_LIMITS),
     metavar="X",
     help="µm per level-0 pixel, for slides that do not say (0.25 is a usual 40× scan).",
 )
@@ -105,7 +118,7 @@ def map_options(function: F) -> F:
             ),
             click.option(
                 "--heatmap-mpp",
-                type=click.FloatRange(0, min_open=True),
+                type=FloatRange(0, min_open=True),
                 metavar="X",
                 help="µm per heatmap pixel, taken to a power of two times the slide's [at most 2].",
             ),

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from wsi_maxmin.cli._options import EXISTING_PATH, data_option, device_option
+from wsi_maxmin.cli._options import EXISTING_PATH, FloatRange, data_option, device_option
 from wsi_maxmin.data._samples import Split
 
 _PICTURES = 24
@@ -27,7 +27,7 @@ _PICTURES = 24
     "--threshold",
     default=0.5,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=FloatRange(0, 1),
     help="Foreground is where the soft mask is at least this.",
 )
 @click.option("--pictures", metavar="N|all|none", help=f"Images to draw, worst and best.  [default: {_PICTURES}]")

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from wsi_maxmin.cli._options import EXISTING_PATH, finish, group_option
+from wsi_maxmin.cli._options import EXISTING_PATH, FloatRange, finish, group_option
 
 
 @click.command("evaluate-slides")
@@ -25,18 +25,18 @@ from wsi_maxmin.cli._options import EXISTING_PATH, finish, group_option
     type=click.Choice(("camelyon16", "per-slide-mpp")),
     help="Lesions at 0.243 µm a pixel for every slide, as the organisers do, or at its own.",
 )
-@click.option("--threshold", type=click.FloatRange(0, 1), metavar="X", help="Of tumour pixels [the model's].")
+@click.option("--threshold", type=FloatRange(0, 1), metavar="X", help="Of tumour pixels [the model's].")
 @click.option(
     "--least-probability",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FloatRange(0, 1, min_open=True),
     metavar="X",
     help="Of a candidate [half of the threshold].",
 )
 @click.option(
-    "--radius-um", default=200.0, show_default=True, type=click.FloatRange(0), help="Least distance of candidates, µm."
+    "--radius-um", default=200.0, show_default=True, type=FloatRange(0), help="Least distance of candidates, µm."
 )
 @click.option(
-    "--smooth-um", default=16.0, show_default=True, type=click.FloatRange(0), help="Smoothing before the search, µm."
+    "--smooth-um", default=16.0, show_default=True, type=FloatRange(0), help="Smoothing before the search, µm."
 )
 @click.option(
     "--bootstrap", default=1000, show_default=True, type=click.IntRange(0), help="Resamples; 0: no intervals."

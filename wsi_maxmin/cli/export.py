@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from wsi_maxmin.cli._options import EXISTING_PATH, existing_options, finish, formats_option, how
+from wsi_maxmin.cli._options import EXISTING_PATH, FloatRange, existing_options, finish, formats_option, how
 
 
 def _class_names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> dict[str, str]:
@@ -21,14 +21,12 @@ def _class_names(_context: click.Context, _parameter: click.Parameter, value: st
 @click.command("export")
 @click.argument("results", nargs=-1, required=True, type=EXISTING_PATH, metavar="RESULT...")
 @formats_option("--to", required=True, help="Formats, separated by commas.")
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1), metavar="F", help="Of the tumour map, for regions [the model's]."
-)
+@click.option("--threshold", type=FloatRange(0, 1), metavar="F", help="Of the tumour map, for regions [the model's].")
 @click.option(
     "--min-area-um2",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=FloatRange(0),
     metavar="N",
     help="Leave out smaller regions, µm².",
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from wsi_maxmin.cli._options import out_option, slide_mpp_option
+from wsi_maxmin.cli._options import FloatRange, out_option, slide_mpp_option
 from wsi_maxmin.geometry import MPP_LIMITS
 
 
@@ -12,9 +12,7 @@ from wsi_maxmin.geometry import MPP_LIMITS
 @click.argument("model")
 @click.option("--to", required=True, type=click.Choice(["torchscript", "onnx", "openvino"]), help="Format.")
 @out_option
-@click.option(
-    "--mpp", type=click.FloatRange(*MPP_LIMITS), metavar="X", help="µm per pixel, for a model that does not say."
-)
+@click.option("--mpp", type=FloatRange(*MPP_LIMITS), metavar="X", help="µm per pixel, for a model that does not say.")
 @click.option(
     "--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "int8"]), help="int8: of openvino."
 )

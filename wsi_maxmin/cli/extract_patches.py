@@ -8,6 +8,7 @@ import click
 from wsi_maxmin import formats, protocols, stores
 from wsi_maxmin.cli._options import (
     EXISTING_PATH,
+    FloatRange,
     existing_options,
     finish,
     group_option,
@@ -78,11 +79,9 @@ def _partly(_context: click.Context, _parameter: click.Parameter, value: str) ->
     help="Step between patches, pixels [default: no overlap].",
 )
 @click.option("--level", type=click.IntRange(0, 0), help="0: the slide's own pixels (the default).")
-@click.option("--mpp", type=click.FloatRange(*MPP_LIMITS), metavar="X", help="µm per pixel of the patches.")
-@click.option(
-    "--min-tissue", default=0.1, show_default=True, type=click.FloatRange(0, 1), help="Least tissue of a patch."
-)
-@click.option("--min-tumour", default=0.2, show_default=True, type=click.FloatRange(0, 1), help="From here on tumour.")
+@click.option("--mpp", type=FloatRange(*MPP_LIMITS), metavar="X", help="µm per pixel of the patches.")
+@click.option("--min-tissue", default=0.1, show_default=True, type=FloatRange(0, 1), help="Least tissue of a patch.")
+@click.option("--min-tumour", default=0.2, show_default=True, type=FloatRange(0, 1), help="From here on tumour.")
 @click.option(
     "--format",
     default="png",
@@ -104,7 +103,7 @@ def _partly(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of p512's sampling and of folds.")
 @click.option(
     "--slide-mpp",
-    type=click.FloatRange(*MPP_LIMITS),
+    type=FloatRange(*MPP_LIMITS),
     metavar="X",
     help="µm per level-0 pixel, for slides that do not say.",
 )

@@ -8,6 +8,7 @@ from click.core import ParameterSource
 
 from wsi_maxmin.cli._options import (
     EXISTING_PATH,
+    FloatRange,
     device_option,
     existing_options,
     finish,
@@ -51,7 +52,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str)
     show_default=True,
     help="A bundled name, a run folder, a file, or TorchScript (x.pt with x.json).",
 )
-@click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 0.95), help="Of tiles.")
+@click.option("--overlap", default=0.5, show_default=True, type=FloatRange(0, 0.95), help="Of tiles.")
 @click.option(
     "--mode",
     default="tile",
@@ -72,7 +73,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str)
     "--min-tissue",
     default=0.1,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=FloatRange(0, 1),
     help="Least tissue of a tile.",
 )
 @click.option(
@@ -114,7 +115,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str)
     metavar="N",
     help="Processes [one a GPU, else one on two cores]; of a scheduler: how many to wait for [1].",
 )
-@click.option("--mpp", type=click.FloatRange(*MPP_LIMITS), metavar="X", help="µm per pixel of tiles [the model's].")
+@click.option("--mpp", type=FloatRange(*MPP_LIMITS), metavar="X", help="µm per pixel of tiles [the model's].")
 @click.option(
     "--level", type=click.IntRange(0), metavar="N", help="Tiles at this level's µm per pixel instead; 0: full."
 )

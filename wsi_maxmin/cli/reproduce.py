@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from wsi_maxmin.cli._options import EXISTING_PATH, device_option, out_option
+from wsi_maxmin.cli._options import EXISTING_PATH, FloatRange, device_option, out_option
 from wsi_maxmin.paper import PROTOCOLS
 
 
@@ -32,7 +32,7 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option(
     "--label-source", type=click.Choice(["true", "predicted"]), help="As of evaluate.  [default: the paper's]"
 )
-@click.option("--max-minutes", type=click.FloatRange(0, min_open=True), help="Begin no epoch that would end later.")
+@click.option("--max-minutes", type=FloatRange(0, min_open=True), help="Begin no epoch that would end later.")
 @click.option("--tables-only", is_flag=True, help="Train nothing; write tables of what is there.")
 @click.option("--time-inference/--no-time-inference", default=None, help="Measure Table 3.  [default: if missing]")
 @click.option("--dry-run", is_flag=True, help="Print each run, its state and the time it takes; write nothing.")

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from wsi_maxmin.cli._options import EXISTING_PATH, finish
+from wsi_maxmin.cli._options import EXISTING_PATH, FloatRange, finish
 
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=EXISTING_PATH, metavar="RESULT...")
 @click.option("--count", default=6, show_default=True, type=click.IntRange(1), help="Regions for each reason, at most.")
-@click.option("--side-um", default=256.0, show_default=True, type=click.FloatRange(8), help="Side of a region, µm.")
-@click.option("--threshold", type=click.FloatRange(0, 1), metavar="X", help="Of tumour and its contours [the model's].")
+@click.option("--side-um", default=256.0, show_default=True, type=FloatRange(8), help="Side of a region, µm.")
+@click.option("--threshold", type=FloatRange(0, 1), metavar="X", help="Of tumour and its contours [the model's].")
 @click.option("--slide", metavar="PATH", help="The slide of the one RESULT, where it has moved [as in slides.csv].")
 @click.option("--out", type=EXISTING_PATH, help="Folder to write to [beside the heatmap].")
 def command(

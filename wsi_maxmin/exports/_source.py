@@ -1,5 +1,6 @@
 """What every export is made of: a slide's heatmap, its table of tiles, and what the user asked for."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,7 +50,7 @@ class ExportSettings:
         """Raise InputError if a value is out of range."""
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise InputError("the threshold is out of range", got=self.threshold, expected="0 to 1")
-        if self.min_area_um2 < 0:
+        if not 0 <= self.min_area_um2 < math.inf:
             raise InputError("the least area is out of range", got=self.min_area_um2, expected="µm², at least 0")
 
 
