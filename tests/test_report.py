@@ -85,8 +85,8 @@ def test_a_folder_is_known_for_what_it_is_and_for_nothing_else(folders, name):
     assert plugins.load(name).EXPECTED
 
 
-def test_heatmaps_with_scores_among_them_are_heatmaps(run, scored, tmp_path, report):
-    both = shutil.copytree(run, tmp_path / "both")
+def test_heatmaps_with_scores_among_them_are_heatmaps(made, scored, tmp_path, report):  # noqa: F811
+    both = shutil.copytree(made / "maps", tmp_path / "both")
     shutil.copytree(scored, both, dirs_exist_ok=True)
     assert kind_of(both) == "heatmaps"
     assert "Scored slides" in headings(report(both))
@@ -273,6 +273,52 @@ def test_scores_are_shown_with_the_heatmaps_that_they_are_of(made, scored, repor
     labels = {row[0]: row[1] for row in rows_of(page, "3 slides")}
     assert labels == {"test_x": "tumor", "tumor_in_name_only": "normal", "silent": "normal"}
     assert rows_of(page, "3 slides")[0][0] == "test_x"
+    assert "not of the same slides" not in words(page)
+
+
+def test_scores_of_other_slides_are_refused(run, scored, tmp_path):
+    done = command(run, "--scores", scored, "--out", tmp_path / "r.html")
+    assert (done.exit_code, (tmp_path / "r.html").exists()) == (2, False)
+    assert (
+        f"the scores are of none of these slides; got {scored} with test_x.tif, tumor_in_name_only, silent; "
+        f"expected some of {run}: {reporting.HOSTILE}, a, bad; give --scores what evaluate-slides wrote" in done.output
+    )
+
+
+def test_scores_of_some_of_the_slides_and_of_others_say_so(made, scored, tmp_path):  # noqa: F811
+    maps = shutil.copytree(made / "maps", tmp_path / "maps")
+    (maps / "silent").rename(maps / "another")
+    (maps / "tumor_in_name_only").rename(maps / "a_third")
+    done = command(maps, "--scores", scored, "--out", tmp_path / "r.html")
+    said = (
+        "The scores are not of the same slides as the heatmaps: 1 of 3 slides here are scored, "
+        "and 2 of 3 scored slides are not here."
+    )
+    page = (tmp_path / "r.html").read_text()
+    assert done.exit_code == 0
+    assert f"WARNING: {said}" in " ".join(done.output.split())
+    assert page.count(f'<p class="note warning">{said}</p>') == 2
+    assert {row[0]: row[1] for row in rows_of(page, "3 slides")} == {"test_x": "tumor", "another": "–", "a_third": "–"}
+
+
+def test_scores_of_other_slides_that_lie_with_the_heatmaps_are_left_out(run, scored, tmp_path, report):
+    both = shutil.copytree(run, tmp_path / "both")
+    shutil.copytree(scored, both / "scores")
+    page = report(both)
+    assert f"The scores in {both / 'scores'} are of none of these slides, and are left out." in words(page)
+    assert "Scores" not in headings(page)
+
+
+def test_scores_go_with_hashed_slides_by_the_names_that_the_run_keeps(made, scored, tmp_path, report):  # noqa: F811
+    maps = shutil.copytree(made / "maps", tmp_path / "maps")
+    names = ("test_x", "tumor_in_name_only", "silent")
+    for index, name in enumerate(names):
+        (maps / name).rename(maps / f"h{index}")
+    rows = [f"h{index},{name}.tif,,{name}" for index, name in enumerate(names)]
+    (maps / "slides.csv").write_text("\n".join(["slide_id,path,mpp,name", *rows]) + "\n")
+    page = report(maps, scores=scored)
+    assert {row[0]: row[1] for row in rows_of(page, "3 slides")} == {"h0": "tumor", "h1": "normal", "h2": "normal"}
+    assert "not of the same slides" not in words(page)
 
 
 def test_scores_alone_are_tables_with_intervals_and_curves(scored, report):
