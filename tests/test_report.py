@@ -193,6 +193,45 @@ def test_one_slide_has_a_report_of_its_own(run, report):
     assert page.count('src="data:image/jpeg;base64,') == 1
 
 
+@pytest.fixture(scope="module")
+def failed_slide(finished_run, tiny_model, stained, write_pyramid, tmp_path_factory):
+    """Return the folder of a slide without µm per pixel, in a run whose other slides are done."""
+    folder = tmp_path_factory.mktemp("failed")
+    run = shutil.copytree(finished_run, folder / "run")
+    slide = write_pyramid(folder / "unscaled.tif", [stained(300, 200, (50, 50, 250, 150))], mpp=None)
+    reporting.add(run, tiny_model, slide)
+    return run / "unscaled"
+
+
+def test_the_folder_of_a_slide_that_failed_says_that_and_why(failed_slide, report):
+    page = report(failed_slide)
+    said = words(page)
+    (row,) = rows_of(report(failed_slide.parent), "--resume")
+    assert "its µm per pixel (mpp) is missing" in row[2]
+    assert f"This slide failed: {row[2]}. Once it is mended, --resume does it." in said
+    assert "Slides done 0 of 1 Failed 1" in said
+    assert "The run has not ended" not in said
+    assert headings(page) == ["Summary", "Map", "Settings and versions"]
+    environment = json.loads((failed_slide.parent / "run.json").read_text())["environment"]
+    assert f"Platform {environment['platform']}" in said
+    assert "command: infer-slide" in said
+    assert "wsi-maxmin view" not in said
+
+
+def test_a_failed_slide_away_from_its_run_says_where_the_reason_is(failed_slide, tmp_path, report):
+    said = words(report(shutil.copytree(failed_slide, tmp_path / "alone" / "unscaled")))
+    assert "This slide is not done:" in said
+    assert "if the slide failed, the report of the run's folder says why." in said
+    assert "Slides done 0 of 1 Unfinished 1" in said
+
+
+def test_a_slide_alone_says_that_its_map_cannot_be_read(run, tmp_path, report):
+    broken = shutil.copytree(run, tmp_path / "broken") / "a"
+    shutil.rmtree(broken / "heatmap.ome.zarr")
+    (broken / "heatmap.ome.zarr").mkdir()
+    assert "This slide is done, but its map cannot be read: not a heatmap" in words(report(broken))
+
+
 def test_names_are_text_wherever_they_stand(run, report):
     page = report(run, title="<script>alert(2)</script>", viewer_url="http://127.0.0.1:8765")
     assert "<img src=x" not in page

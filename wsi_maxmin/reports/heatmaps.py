@@ -30,10 +30,17 @@ from wsi_maxmin.reports._parts import (
     Table,
 )
 from wsi_maxmin.reports._pictures import share_of, shrink
-from wsi_maxmin.reports._slide_facts import common_facts, environment_of, tiles_per_second, warnings_of
-from wsi_maxmin.reports._slides import SlideRecord, files_of, read_records, slide_folders
+from wsi_maxmin.reports._slide_facts import common_facts, environment_of, tiles_per_second, unended_run, warnings_of
+from wsi_maxmin.reports._slides import (
+    SlideRecord,
+    files_of,
+    is_slide,
+    read_records,
+    run_of,
+    slide_folders,
+    unended_slide,
+)
 from wsi_maxmin.runinfo import RUN_FILE, command_of, read_json
-from wsi_maxmin.viewer._answers import STORE
 
 EXPECTED = "heatmaps (infer-slide, stitch)"
 _OVERVIEW = "overview.png"
@@ -54,21 +61,22 @@ def describe(folder: Path, request: Request) -> Report:
         If `request.scores` are none, or of other slides, or a file of the run is damaged.
     """
     records = read_records(folder, request)
-    alone = (folder / STORE).is_dir()
-    run = read_json(folder / RUN_FILE) or {}
+    alone, run = is_slide(folder), run_of(folder)
+    own = read_json(folder / RUN_FILE) or {}
     scores = match(folder, records, request)
     if scores.said:
         request.progress.say(f"WARNING: {scores.said}")
     cards = [_card(index, record, len(records), request) for index, record in enumerate(records, 1)]
-    failed = [record for record in records if record.why]
+    failed = [] if alone else [record for record in records if record.why]
+    unended = [text for record in records if (text := unended_slide(record))] if alone else unended_run(run)
     found = [
-        Section(anchor="summary", title="Summary", parts=[*_differ(scores), *_summary(folder, run, records)]),
+        Section(anchor="summary", title="Summary", parts=[*_differ(scores), *_summary(folder, unended, records)]),
         Section(anchor="failed", title="What went wrong", parts=_failed(failed)),
         Section(anchor="slides", title="Slides", parts=[] if alone else [_table(records, scores.labels)]),
         Section(anchor="maps", title="Map" if alone else "Maps", parts=[Cards(cards=cards)] if cards else []),
         *_scored(scores),
         Section(anchor="time", title="Where the time went", parts=_time(records)),
-        settings_section(run.get("settings") or {}, environment_of([run, *(record.facts for record in records)])),
+        settings_section(own.get("settings") or {}, environment_of([own, *(record.facts for record in records), run])),
     ]
     return Report(
         title=folder.resolve().name,
@@ -89,7 +97,7 @@ def _scored(scores: Match) -> list[Section]:
     return [replace(first, parts=[*_differ(scores), *first.parts]), *others]
 
 
-def _summary(folder: Path, run: Mapping[str, Any], records: Sequence[SlideRecord]) -> list[Part]:
+def _summary(folder: Path, unended: Sequence[str], records: Sequence[SlideRecord]) -> list[Part]:
     counts = Counter(record.status for record in records)
     maps = [record.summary for record in records if record.summary is not None]
     facts = [record.facts for record in records if record.facts]
@@ -101,10 +109,10 @@ def _summary(folder: Path, run: Mapping[str, Any], records: Sequence[SlideRecord
     rows += [("Tiles", f"{tiles:,}")] if tiles else []
     rows.append(("Time of all slides", duration(sum(each.get("elapsed_seconds") or 0 for each in facts))))
     rows += [] if rate is None else [("Tiles a second", f"{rate:,.1f}")]
-    warnings = [Note(text=text, warning=True) for text in warnings_of(run, facts)]
+    warnings = [Note(text=text, warning=True) for text in (*unended, *warnings_of(facts))]
     thresholds = [("Threshold", ", ".join(dict.fromkeys(f"{each.threshold:g}" for each in maps)))]
-    command = Command(text=f"wsi-maxmin view {shlex.quote(str(folder))}")
-    return [*warnings, Highlights(rows=rows), Facts(rows=[*common_facts(facts), *thresholds]), command]
+    command = [Command(text=f"wsi-maxmin view {shlex.quote(str(folder))}")] if maps else []
+    return [*warnings, Highlights(rows=rows), Facts(rows=[*common_facts(facts), *thresholds]), *command]
 
 
 def _failed(records: Sequence[SlideRecord]) -> list[Part]:
