@@ -15,6 +15,7 @@ from PIL import Image
 from tests import reporting
 from tests.test_evaluate_slides import PLAIN, made, options  # noqa: F401
 from tests.test_evaluate_slides import invoke as evaluate
+from tests.test_run_results import COMMITTED
 from wsi_maxmin.cli import group
 from wsi_maxmin.errors import InputError, OutputExistsError
 from wsi_maxmin.pipelines.report import kind_of, write_report
@@ -75,7 +76,16 @@ def rows_of(page, caption):
 @pytest.fixture(scope="module")
 def folders(run, scored, tmp_path_factory):
     training = reporting.training(tmp_path_factory.mktemp("training") / "maxmin-sem-s0")
-    return {"training": training, "heatmaps": run, "evaluation": training / "scores", "slide-scores": scored}
+    several = tmp_path_factory.mktemp("several")
+    for seed in (0, 1):
+        reporting.training(several / f"maxmin-sem-s{seed}")
+    return {
+        "trainings": several,
+        "training": training,
+        "heatmaps": run,
+        "evaluation": training / "scores",
+        "slide-scores": scored,
+    }
 
 
 @pytest.mark.parametrize("name", plugins.names())
@@ -453,6 +463,30 @@ def test_a_training_without_an_epoch_has_no_curves(tmp_path, report):
     page = report(folder)
     assert "Failed: 0 of 4 epochs" in words(page)
     assert headings(page) == ["Summary", "Settings and versions"]
+
+
+def test_several_trainings_are_a_row_each_and_their_curves(tmp_path, report):
+    reporting.training(tmp_path / "runs" / "maxmin-sem-s0")
+    reporting.training(tmp_path / "runs" / "later-s0", scored=False)
+    reporting.training(tmp_path / "runs" / "stopped-s0", status="stopped")
+    page = report(tmp_path / "runs")
+    said = words(page)
+    assert headings(page) == ["Summary", "Trainings", "Total loss", "Validation accuracy", "Settings and versions"]
+    rows = rows_of(page, "2 trainings")
+    assert rows[0] == ["later", "–", "0", *["–"] * 5, "2", "2", "0.1"]
+    assert rows[1] == ["maxmin-sem", "–", "0", "2", "5.00", "60.50", "40.25", "–", "2", "2", "0.1"]
+    assert "Finished 2 of 3 Scored 1" in said
+    assert "Not finished, and left out: stopped-s0." in said
+    assert f"--tables-only --runs {tmp_path / 'runs'}" in said
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", page) == ["later, seed 0", "maxmin-sem, seed 0"] * 2
+
+
+def test_gathered_trainings_have_the_scores_of_the_reproduction(report):
+    page = report(COMMITTED)
+    rows = {(row[0], row[2]): row for row in rows_of(page, "16 trainings")}
+    assert rows["cam-avg", "0"][1:8] == ["cam", "0", "18 valid", "0.00", "64.17", "21.41", "88.1"]
+    assert rows["all-ones", "0"][8:] == ["–", "–", "–"]
+    assert "Finished 16 of 16 Scored 16" in words(page)
 
 
 def test_a_list_of_pictures_names_none_elsewhere(tmp_path, report):
