@@ -12,7 +12,7 @@ from wsi_maxmin.reports._parts import Request
 
 REPORT = "report.html"
 # The first that knows a folder takes it: scores may lie among the heatmaps that they are of.
-_ORDER = ("training", "heatmaps", "slide-scores", "evaluation")
+_ORDER = ("training", "heatmaps", "slide-scores", "evaluation", "trainings")
 
 
 def write_report(
@@ -30,7 +30,7 @@ def write_report(
     Parameters
     ----------
     folder : Path
-        Of a training, of heatmaps (a run, or one slide), or of scores.
+        Of a training or of several, of heatmaps (a run, or one slide), or of scores.
     out : Path, optional
         By default ``report.html`` in the folder.
     scores : Path, optional

@@ -17,8 +17,13 @@ def add_failure(run: Path, model: Path, folder: Path) -> None:
     """Try a file that is no slide, as a later run on the same folder."""
     bad = folder / "bad.tif"
     bad.write_text("no slide")
+    add(run, model, bad)
+
+
+def add(run: Path, model: Path, slide: Path) -> None:
+    """Try another slide, as a later run on the same folder."""
     infer_slide(
-        [bad], run, settings=InferSettings(model=str(model), engine="torch", precision="fp32"), existing="resume"
+        [slide], run, settings=InferSettings(model=str(model), engine="torch", precision="fp32"), existing="resume"
     )
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from tests import reporting
 from tests.test_evaluate_slides import PLAIN, made, options  # noqa: F401
 from tests.test_evaluate_slides import invoke as evaluate
+from tests.test_run_results import COMMITTED
 from wsi_maxmin.cli import group
 from wsi_maxmin.errors import InputError, OutputExistsError
 from wsi_maxmin.pipelines.report import kind_of, write_report
@@ -75,7 +76,16 @@ def rows_of(page, caption):
 @pytest.fixture(scope="module")
 def folders(run, scored, tmp_path_factory):
     training = reporting.training(tmp_path_factory.mktemp("training") / "maxmin-sem-s0")
-    return {"training": training, "heatmaps": run, "evaluation": training / "scores", "slide-scores": scored}
+    several = tmp_path_factory.mktemp("several")
+    for seed in (0, 1):
+        reporting.training(several / f"maxmin-sem-s{seed}")
+    return {
+        "trainings": several,
+        "training": training,
+        "heatmaps": run,
+        "evaluation": training / "scores",
+        "slide-scores": scored,
+    }
 
 
 @pytest.mark.parametrize("name", plugins.names())
@@ -85,8 +95,8 @@ def test_a_folder_is_known_for_what_it_is_and_for_nothing_else(folders, name):
     assert plugins.load(name).EXPECTED
 
 
-def test_heatmaps_with_scores_among_them_are_heatmaps(run, scored, tmp_path, report):
-    both = shutil.copytree(run, tmp_path / "both")
+def test_heatmaps_with_scores_among_them_are_heatmaps(made, scored, tmp_path, report):  # noqa: F811
+    both = shutil.copytree(made / "maps", tmp_path / "both")
     shutil.copytree(scored, both, dirs_exist_ok=True)
     assert kind_of(both) == "heatmaps"
     assert "Scored slides" in headings(report(both))
@@ -193,6 +203,45 @@ def test_one_slide_has_a_report_of_its_own(run, report):
     assert page.count('src="data:image/jpeg;base64,') == 1
 
 
+@pytest.fixture(scope="module")
+def failed_slide(finished_run, tiny_model, stained, write_pyramid, tmp_path_factory):
+    """Return the folder of a slide without µm per pixel, in a run whose other slides are done."""
+    folder = tmp_path_factory.mktemp("failed")
+    run = shutil.copytree(finished_run, folder / "run")
+    slide = write_pyramid(folder / "unscaled.tif", [stained(300, 200, (50, 50, 250, 150))], mpp=None)
+    reporting.add(run, tiny_model, slide)
+    return run / "unscaled"
+
+
+def test_the_folder_of_a_slide_that_failed_says_that_and_why(failed_slide, report):
+    page = report(failed_slide)
+    said = words(page)
+    (row,) = rows_of(report(failed_slide.parent), "--resume")
+    assert "its µm per pixel (mpp) is missing" in row[2]
+    assert f"This slide failed: {row[2]}. Once it is mended, --resume does it." in said
+    assert "Slides done 0 of 1 Failed 1" in said
+    assert "The run has not ended" not in said
+    assert headings(page) == ["Summary", "Map", "Settings and versions"]
+    environment = json.loads((failed_slide.parent / "run.json").read_text())["environment"]
+    assert f"Platform {environment['platform']}" in said
+    assert "command: infer-slide" in said
+    assert "wsi-maxmin view" not in said
+
+
+def test_a_failed_slide_away_from_its_run_says_where_the_reason_is(failed_slide, tmp_path, report):
+    said = words(report(shutil.copytree(failed_slide, tmp_path / "alone" / "unscaled")))
+    assert "This slide is not done:" in said
+    assert "if the slide failed, the report of the run's folder says why." in said
+    assert "Slides done 0 of 1 Unfinished 1" in said
+
+
+def test_a_slide_alone_says_that_its_map_cannot_be_read(run, tmp_path, report):
+    broken = shutil.copytree(run, tmp_path / "broken") / "a"
+    shutil.rmtree(broken / "heatmap.ome.zarr")
+    (broken / "heatmap.ome.zarr").mkdir()
+    assert "This slide is done, but its map cannot be read: not a heatmap" in words(report(broken))
+
+
 def test_names_are_text_wherever_they_stand(run, report):
     page = report(run, title="<script>alert(2)</script>", viewer_url="http://127.0.0.1:8765")
     assert "<img src=x" not in page
@@ -273,6 +322,52 @@ def test_scores_are_shown_with_the_heatmaps_that_they_are_of(made, scored, repor
     labels = {row[0]: row[1] for row in rows_of(page, "3 slides")}
     assert labels == {"test_x": "tumor", "tumor_in_name_only": "normal", "silent": "normal"}
     assert rows_of(page, "3 slides")[0][0] == "test_x"
+    assert "not of the same slides" not in words(page)
+
+
+def test_scores_of_other_slides_are_refused(run, scored, tmp_path):
+    done = command(run, "--scores", scored, "--out", tmp_path / "r.html")
+    assert (done.exit_code, (tmp_path / "r.html").exists()) == (2, False)
+    assert (
+        f"the scores are of none of these slides; got {scored} with test_x.tif, tumor_in_name_only, silent; "
+        f"expected some of {run}: {reporting.HOSTILE}, a, bad; give --scores what evaluate-slides wrote" in done.output
+    )
+
+
+def test_scores_of_some_of_the_slides_and_of_others_say_so(made, scored, tmp_path):  # noqa: F811
+    maps = shutil.copytree(made / "maps", tmp_path / "maps")
+    (maps / "silent").rename(maps / "another")
+    (maps / "tumor_in_name_only").rename(maps / "a_third")
+    done = command(maps, "--scores", scored, "--out", tmp_path / "r.html")
+    said = (
+        "The scores are not of the same slides as the heatmaps: 1 of 3 slides here are scored, "
+        "and 2 of 3 scored slides are not here."
+    )
+    page = (tmp_path / "r.html").read_text()
+    assert done.exit_code == 0
+    assert f"WARNING: {said}" in " ".join(done.output.split())
+    assert page.count(f'<p class="note warning">{said}</p>') == 2
+    assert {row[0]: row[1] for row in rows_of(page, "3 slides")} == {"test_x": "tumor", "another": "–", "a_third": "–"}
+
+
+def test_scores_of_other_slides_that_lie_with_the_heatmaps_are_left_out(run, scored, tmp_path, report):
+    both = shutil.copytree(run, tmp_path / "both")
+    shutil.copytree(scored, both / "scores")
+    page = report(both)
+    assert f"The scores in {both / 'scores'} are of none of these slides, and are left out." in words(page)
+    assert "Scores" not in headings(page)
+
+
+def test_scores_go_with_hashed_slides_by_the_names_that_the_run_keeps(made, scored, tmp_path, report):  # noqa: F811
+    maps = shutil.copytree(made / "maps", tmp_path / "maps")
+    names = ("test_x", "tumor_in_name_only", "silent")
+    for index, name in enumerate(names):
+        (maps / name).rename(maps / f"h{index}")
+    rows = [f"h{index},{name}.tif,,{name}" for index, name in enumerate(names)]
+    (maps / "slides.csv").write_text("\n".join(["slide_id,path,mpp,name", *rows]) + "\n")
+    page = report(maps, scores=scored)
+    assert {row[0]: row[1] for row in rows_of(page, "3 slides")} == {"h0": "tumor", "h1": "normal", "h2": "normal"}
+    assert "not of the same slides" not in words(page)
 
 
 def test_scores_alone_are_tables_with_intervals_and_curves(scored, report):
@@ -368,6 +463,30 @@ def test_a_training_without_an_epoch_has_no_curves(tmp_path, report):
     page = report(folder)
     assert "Failed: 0 of 4 epochs" in words(page)
     assert headings(page) == ["Summary", "Settings and versions"]
+
+
+def test_several_trainings_are_a_row_each_and_their_curves(tmp_path, report):
+    reporting.training(tmp_path / "runs" / "maxmin-sem-s0")
+    reporting.training(tmp_path / "runs" / "later-s0", scored=False)
+    reporting.training(tmp_path / "runs" / "stopped-s0", status="stopped")
+    page = report(tmp_path / "runs")
+    said = words(page)
+    assert headings(page) == ["Summary", "Trainings", "Total loss", "Validation accuracy", "Settings and versions"]
+    rows = rows_of(page, "2 trainings")
+    assert rows[0] == ["later", "–", "0", *["–"] * 5, "2", "2", "0.1"]
+    assert rows[1] == ["maxmin-sem", "–", "0", "2", "5.00", "60.50", "40.25", "–", "2", "2", "0.1"]
+    assert "Finished 2 of 3 Scored 1" in said
+    assert "Not finished, and left out: stopped-s0." in said
+    assert f"--tables-only --runs {tmp_path / 'runs'}" in said
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", page) == ["later, seed 0", "maxmin-sem, seed 0"] * 2
+
+
+def test_gathered_trainings_have_the_scores_of_the_reproduction(report):
+    page = report(COMMITTED)
+    rows = {(row[0], row[2]): row for row in rows_of(page, "16 trainings")}
+    assert rows["cam-avg", "0"][1:8] == ["cam", "0", "18 valid", "0.00", "64.17", "21.41", "88.1"]
+    assert rows["all-ones", "0"][8:] == ["–", "–", "–"]
+    assert "Finished 16 of 16 Scored 16" in words(page)
 
 
 def test_a_list_of_pictures_names_none_elsewhere(tmp_path, report):

@@ -64,9 +64,41 @@ def test_one_point_is_a_mark_and_what_is_counted_has_whole_ticks():
 
 
 def test_very_many_points_are_thinned_to_what_a_drawing_can_show():
-    drawn = points(chart(range(100_001), [0.0] * 100_001, y_range=(0, 1)).lines[0])
+    whole = chart(range(100_001), [0.0] * 100_001, y_range=(0, 1))
+    drawn = points(whole.lines[0])
     assert 1000 < len(drawn) < 2100
-    assert (drawn[0][0], drawn[-1][0]) == (48, WIDTH - 12)
+    assert (drawn[0][0], drawn[-1][0]) == (whole.frame[0], whole.frame[2])
+
+
+@pytest.mark.parametrize(
+    ("y", "labels"),
+    [
+        ([1.0003, 1.0013], ["1.0002", "1.0004", "1.0006", "1.0008", "1.001", "1.0012", "1.0014"]),
+        ([0.001, 0.001], ["0.0009", "0.00095", "0.001", "0.00105", "0.0011"]),
+        ([2e-8, 9e-8], ["2e-08", "4e-08", "6e-08", "8e-08", "1e-07"]),
+        ([1234567.0, 1234569.0], ["1234567", "1234567.5", "1234568", "1234568.5", "1234569"]),
+    ],
+)
+def test_labels_have_all_their_digits(y, labels):
+    assert [tick.text for tick in chart([1, 2], y).y_ticks] == labels
+
+
+@given(middle=st.floats(-1e9, 1e9), exponent=st.integers(-9, 3))
+def test_labels_have_room_and_are_told_apart(middle, exponent):
+    drawn = chart([1, 1000], [middle, middle + 10.0**exponent], whole=True)
+    left, _, right, _ = drawn.frame
+    texts = [tick.text for tick in drawn.y_ticks]
+    assert len(set(texts)) == len(texts) >= 2
+    assert all(7.7 * len(text) <= left - 6 for text in texts)
+    last = drawn.x_ticks[-1]
+    assert last.at + 7.7 * len(last.text) / 2 <= WIDTH
+    assert left < right
+
+
+def test_what_differs_by_rounding_alone_is_a_flat_line():
+    drawn = chart([1, 2, 3], [1.0, 1.0 + 2**-52, 1.0])
+    assert len({y for _, y in points(drawn.lines[0])}) == 1
+    assert chart([1, 2], [0.0, 5e-324]).y_ticks
 
 
 @given(lengths=st.lists(st.floats(0, 1e4), min_size=1, max_size=12))

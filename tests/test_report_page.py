@@ -21,7 +21,13 @@ def heatmaps(finished_run, tiny_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    return write_report(reporting.training(tmp_path_factory.mktemp("stopped") / "run", status="stopped"))
+    run = reporting.training(tmp_path_factory.mktemp("stopped") / "run", status="stopped")
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    near_one = {"learning_rate": 0.001, "loss_background": 1.0003}
+    epochs = [json.loads(line) | near_one for line in lines]
+    epochs[-1]["loss_background"] = 1.00125
+    (run / "metrics.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    return write_report(run)
 
 
 @pytest.fixture
@@ -137,6 +143,16 @@ def test_a_stopped_training_says_so_and_its_charts_are_drawn(visit, stopped):
         (svg) => document.getElementById(svg.getAttribute("aria-labelledby")).textContent)"""
     )
     assert names[0].startswith("Loss, total: loss, total against epoch.")
+
+
+def test_no_label_of_a_chart_is_cut(visit, stopped):
+    page = visit(stopped)
+    labels = page.evaluate("""() => [...document.querySelectorAll(".chart text")].map((text) => {
+        const own = text.getBoundingClientRect(), chart = text.closest("svg").getBoundingClientRect();
+        return [text.textContent, Math.min(own.left - chart.left, chart.right - own.right)];
+    })""")
+    assert {"1.0002", "0.00105"} <= {text for text, _ in labels}
+    assert [text for text, room in labels if room < 0] == []
 
 
 def test_the_page_reads_without_its_script_and_prints_in_light_colours(visit, heatmaps):

@@ -19,9 +19,9 @@ def command(
 ) -> None:
     """Write one HTML page about a folder: summary, tables, curves, pictures, settings, versions.
 
-    DIR is what train, infer-slide, stitch, evaluate or evaluate-slides wrote; which of them, its files say. Everything
-    is inside the page: it opens without a network, prints, and can be sent. Tables sort at their headers. Of heatmaps
-    it shows every slide with its map, and the command that opens it in the viewer.
+    DIR is what train, infer-slide, stitch, evaluate or evaluate-slides wrote, or a folder of trainings; which of them,
+    its files say. Everything is inside the page: it opens without a network, prints, and can be sent. Tables sort at
+    their headers. Of heatmaps it shows every slide with its map, and the command that opens it in the viewer.
 
     \b
     Example: wsi-maxmin report heatmaps

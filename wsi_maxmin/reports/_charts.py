@@ -7,10 +7,14 @@ from dataclasses import dataclass
 WIDTH, HEIGHT = 360, 230
 """Of a chart, in its own units."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 12, 40
+"""Margins; left and right are wider where labels ask for it."""
+_CHARACTER, _GAP = 8, 6
+"""Width of the widest digits at the page's 12 px, and what is between a label and the plane."""
 _STEPS = (1, 2, 2.5, 5, 10)
 _MOST_TICKS = 6
 _MOST_POINTS = 2000
 _LEAST_SHARE = 0.01
+_LEAST_SPAN, _LEAST_SIZE = 1e-6, 1e-100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,7 @@ class Chart:
     y_ticks: Sequence[Tick]
     marks: Sequence[tuple[float, float]]
     rule: float | None
-    frame: tuple[float, float, float, float] = (_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM)
+    frame: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +128,11 @@ def draw(
     low, high = x_range or _span([x for x, _ in every])
     y_steps = ticks(*(y_range or _span([y for _, y in every])))
     bottom, top = y_range or (y_steps[0], y_steps[-1])
-    left, upper, right, lower = _LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    y_steps = [y for y in y_steps if bottom <= y <= top]
+    x_steps = [x for x in ticks(low, high) if low <= x <= high and not (whole and x % 1)]
+    left = max(_LEFT, _width(y_steps) + _GAP)
+    right = WIDTH - max(_RIGHT, _width(x_steps[-1:]) / 2)
+    upper, lower = _TOP, HEIGHT - _BOTTOM
 
     def across(x: float) -> float:
         return round(left + (x - low) / (high - low) * (right - left), 1)
@@ -141,13 +149,12 @@ def draw(
             Drawn(name=line.name, points=" ".join(f"{across(x):g},{down(y):g}" for x, y in points))
             for line, points in shown
         ],
-        x_ticks=[
-            Tick(at=across(x), text=f"{x:g}") for x in ticks(low, high) if low <= x <= high and not (whole and x % 1)
-        ],
-        y_ticks=[Tick(at=down(y), text=f"{y:g}") for y in y_steps if bottom <= y <= top],
+        x_ticks=[Tick(at=across(x), text=_label(x)) for x in x_steps],
+        y_ticks=[Tick(at=down(y), text=_label(y)) for y in y_steps],
         # A line of one point would not be seen.
         marks=[(across(x), down(y)) for x, y in (*marks, *alone) if low <= x <= high and math.isfinite(y)],
         rule=None if rule is None else across(rule),
+        frame=(left, upper, right, lower),
     )
 
 
@@ -180,6 +187,15 @@ def ticks(low: float, high: float) -> list[float]:
     return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
+def _label(value: float) -> str:
+    """Return a tick as text, with all its digits."""
+    return f"{value:.12g}"
+
+
+def _width(values: Sequence[float]) -> int:
+    return _CHARACTER * max((len(_label(value)) for value in values), default=0)
+
+
 def _finite(line: Line) -> Iterator[tuple[float, float]]:
     for x, y in zip(line.x, line.y, strict=True):
         if math.isfinite(x) and math.isfinite(y):
@@ -193,13 +209,16 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
+    """Return what an axis spans; values that are the same but for rounding lie in the middle of a wider one."""
     low, high = min(values), max(values)
-    if low < high:
+    size = max(abs(low), abs(high))
+    if size < _LEAST_SIZE:
+        return -1.0, 1.0
+    if high - low > _LEAST_SPAN * size:
         return low, high
-    margin = abs(low) / 10 or 1.0
-    return low - margin, high + margin
+    return low - size / 10, high + size / 10
 
 
 def _in_words(line: Line, points: Sequence[tuple[float, float]]) -> str:
     values = [y for _, y in points]
-    return f"{line.name}: {values[0]:.3g} at first, {values[-1]:.3g} at last, {min(values):.3g} to {max(values):.3g}."
+    return f"{line.name}: {values[0]:.6g} at first, {values[-1]:.6g} at last, {min(values):.6g} to {max(values):.6g}."

@@ -24,20 +24,17 @@ def common_facts(facts: Sequence[Facts]) -> list[tuple[str, str]]:
     ]
 
 
-def warnings_of(run: Facts, facts: Sequence[Facts]) -> list[str]:
-    """Return what a reader should know before the numbers.
+def unended_run(run: Facts) -> list[str]:
+    """Return that a run has not come to its end, as its ``run.json`` says."""
+    if run.get("status") not in ("running", "interrupted"):
+        return []
+    ended = "was interrupted" if run["status"] == "interrupted" else "has not ended"
+    return [f"The run {ended}: --resume does the rest."]
 
-    Parameters
-    ----------
-    run : mapping
-        ``run.json`` of the whole run.
-    facts : sequence of mapping
-        Those of its slides.
-    """
+
+def warnings_of(facts: Sequence[Facts]) -> list[str]:
+    """Return what a reader should know before the numbers, as the ``run.json`` of the slides say."""
     said = []
-    if run.get("status") in ("running", "interrupted"):
-        ended = "was interrupted" if run["status"] == "interrupted" else "has not ended"
-        said.append(f"The run {ended}: --resume does the rest.")
     models = [_settings(each).get("model") for each in facts]
     versions = [(each.get("environment") or {}).get("wsi_maxmin") for each in facts]
     for what, values in (("models", _several(models)), ("versions of wsi-maxmin", _several(versions))):

@@ -84,12 +84,23 @@ def slide_folders(folder: Path) -> list[Path]:
     return [folder] if (folder / STORE).is_dir() else sorted(path.parent for path in folder.glob(f"*/{STORE}"))
 
 
+def is_slide(folder: Path) -> bool:
+    """Say whether a folder is of one slide, whatever became of it, and not of a run."""
+    facts = read_json(folder / RUN_FILE) or {}
+    return (folder / STORE).is_dir() or "slide" in facts or "source" in facts
+
+
+def run_of(folder: Path) -> Mapping[str, Any]:
+    """Return the ``run.json`` of the run that a folder is of, which for a slide lies beside its folder."""
+    return read_json((folder.resolve().parent if is_slide(folder) else folder) / RUN_FILE) or {}
+
+
 def read_records(folder: Path, request: Request) -> list[SlideRecord]:
     """Return the slides of a run, or the one that the folder is of, by their maps: the highest first.
 
     Each is attempted: a map that cannot be read is said, and the others are there.
     """
-    if (folder / STORE).is_dir():
+    if is_slide(folder):
         parent, kept = folder.resolve().parent, {folder.resolve().name: folder}
     else:
         parent, kept = folder, {path.name: path for path in slide_folders(folder)}
@@ -148,6 +159,18 @@ def _by_map(record: SlideRecord) -> tuple[float, float, str]:
     if record.summary is None:
         return 1.0, 0.0, record.slide_id
     return -record.summary.highest, -record.summary.share, record.slide_id
+
+
+def unended_slide(record: SlideRecord) -> str:
+    """Return what a slide without a whole result lacks, and the remedy; nothing of one that is done."""
+    if record.status == "failed":
+        return f"This slide failed: {record.why or 'its run does not say why'}. Once it is mended, --resume does it."
+    if record.status != "done":
+        return (
+            "This slide is not done: its run goes on, or ended before it was. --resume does the rest; if the slide "
+            "failed, the report of the run's folder says why."
+        )
+    return f"This slide is done, but {record.why}." if record.why else ""
 
 
 def files_of(record: SlideRecord) -> list[str]:

@@ -4,14 +4,15 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from wsi_maxmin.errors import InputError
 from wsi_maxmin.reports import slide_scores
 from wsi_maxmin.reports._about import duration, settings_section
 from wsi_maxmin.reports._charts import divide
+from wsi_maxmin.reports._matching import Match, match
 from wsi_maxmin.reports._parts import (
     Bars,
     Card,
@@ -29,13 +30,20 @@ from wsi_maxmin.reports._parts import (
     Table,
 )
 from wsi_maxmin.reports._pictures import share_of, shrink
-from wsi_maxmin.reports._slide_facts import common_facts, environment_of, tiles_per_second, warnings_of
-from wsi_maxmin.reports._slides import SlideRecord, files_of, read_records, slide_folders
+from wsi_maxmin.reports._slide_facts import common_facts, environment_of, tiles_per_second, unended_run, warnings_of
+from wsi_maxmin.reports._slides import (
+    SlideRecord,
+    files_of,
+    is_slide,
+    read_records,
+    run_of,
+    slide_folders,
+    unended_slide,
+)
 from wsi_maxmin.runinfo import RUN_FILE, command_of, read_json
-from wsi_maxmin.viewer._answers import STORE
 
 EXPECTED = "heatmaps (infer-slide, stitch)"
-_OVERVIEW, _SCORES = "overview.png", "scores"
+_OVERVIEW = "overview.png"
 _COMMANDS = ("infer-slide", "stitch")
 
 
@@ -50,22 +58,25 @@ def describe(folder: Path, request: Request) -> Report:
     Raises
     ------
     InputError
-        If `request.scores` are none, or a file of the run is damaged.
+        If `request.scores` are none, or of other slides, or a file of the run is damaged.
     """
     records = read_records(folder, request)
-    alone = (folder / STORE).is_dir()
-    run = read_json(folder / RUN_FILE) or {}
-    scores = _scores_of(folder, request)
+    alone, run = is_slide(folder), run_of(folder)
+    own = read_json(folder / RUN_FILE) or {}
+    scores = match(folder, records, request)
+    if scores.said:
+        request.progress.say(f"WARNING: {scores.said}")
     cards = [_card(index, record, len(records), request) for index, record in enumerate(records, 1)]
-    failed = [record for record in records if record.why]
+    failed = [] if alone else [record for record in records if record.why]
+    unended = [text for record in records if (text := unended_slide(record))] if alone else unended_run(run)
     found = [
-        Section(anchor="summary", title="Summary", parts=_summary(folder, run, records)),
+        Section(anchor="summary", title="Summary", parts=[*_differ(scores), *_summary(folder, unended, records)]),
         Section(anchor="failed", title="What went wrong", parts=_failed(failed)),
-        Section(anchor="slides", title="Slides", parts=[] if alone else [_table(records, scores)]),
+        Section(anchor="slides", title="Slides", parts=[] if alone else [_table(records, scores.labels)]),
         Section(anchor="maps", title="Map" if alone else "Maps", parts=[Cards(cards=cards)] if cards else []),
-        *([] if scores is None else slide_scores.sections(scores)),
+        *_scored(scores),
         Section(anchor="time", title="Where the time went", parts=_time(records)),
-        settings_section(run.get("settings") or {}, environment_of([run, *(record.facts for record in records)])),
+        settings_section(own.get("settings") or {}, environment_of([own, *(record.facts for record in records), run])),
     ]
     return Report(
         title=folder.resolve().name,
@@ -74,21 +85,19 @@ def describe(folder: Path, request: Request) -> Report:
     )
 
 
-def _scores_of(folder: Path, request: Request) -> Path | None:
-    """Return where scores of these slides are: where the user says, else in the folder."""
-    if request.scores is not None:
-        if not slide_scores.is_one(request.scores):
-            raise InputError(
-                "no scores of slides",
-                got=request.scores,
-                expected="what evaluate-slides wrote",
-                remedy=f"wsi-maxmin evaluate-slides {folder} --reference CSV --out {request.scores}",
-            )
-        return request.scores
-    return next((place for place in (folder / _SCORES, folder) if slide_scores.is_one(place)), None)
+def _differ(scores: Match) -> list[Part]:
+    return [Note(text=scores.said, warning=True)] if scores.said else []
 
 
-def _summary(folder: Path, run: Mapping[str, Any], records: Sequence[SlideRecord]) -> list[Part]:
+def _scored(scores: Match) -> list[Section]:
+    """Return the sections of the scores; that they are of other slides as well stands by the numbers too."""
+    if scores.folder is None:
+        return []
+    first, *others = slide_scores.sections(scores.folder)
+    return [replace(first, parts=[*_differ(scores), *first.parts]), *others]
+
+
+def _summary(folder: Path, unended: Sequence[str], records: Sequence[SlideRecord]) -> list[Part]:
     counts = Counter(record.status for record in records)
     maps = [record.summary for record in records if record.summary is not None]
     facts = [record.facts for record in records if record.facts]
@@ -100,10 +109,10 @@ def _summary(folder: Path, run: Mapping[str, Any], records: Sequence[SlideRecord
     rows += [("Tiles", f"{tiles:,}")] if tiles else []
     rows.append(("Time of all slides", duration(sum(each.get("elapsed_seconds") or 0 for each in facts))))
     rows += [] if rate is None else [("Tiles a second", f"{rate:,.1f}")]
-    warnings = [Note(text=text, warning=True) for text in warnings_of(run, facts)]
+    warnings = [Note(text=text, warning=True) for text in (*unended, *warnings_of(facts))]
     thresholds = [("Threshold", ", ".join(dict.fromkeys(f"{each.threshold:g}" for each in maps)))]
-    command = Command(text=f"wsi-maxmin view {shlex.quote(str(folder))}")
-    return [*warnings, Highlights(rows=rows), Facts(rows=[*common_facts(facts), *thresholds]), command]
+    command = [Command(text=f"wsi-maxmin view {shlex.quote(str(folder))}")] if maps else []
+    return [*warnings, Highlights(rows=rows), Facts(rows=[*common_facts(facts), *thresholds]), *command]
 
 
 def _failed(records: Sequence[SlideRecord]) -> list[Part]:
@@ -114,8 +123,7 @@ def _failed(records: Sequence[SlideRecord]) -> list[Part]:
     return [Table(caption="--resume does what is missing once it is mended", columns=columns, rows=rows)]
 
 
-def _table(records: Sequence[SlideRecord], scores: Path | None) -> Table:
-    labels = {} if scores is None else slide_scores.labels_of(scores)
+def _table(records: Sequence[SlideRecord], labels: Mapping[str, str]) -> Table:
     names = [("Slide", None), *([("Label", None)] if labels else []), ("Status", None), ("Highest value", 3)]
     names += [("From the threshold, mm²", 3), ("Share of tissue, %", 1), ("Tissue, mm²", 2)]
     names += [("Tiles", 0), ("Time, s", 1), ("Tiles a second", 1)]
@@ -123,7 +131,7 @@ def _table(records: Sequence[SlideRecord], scores: Path | None) -> Table:
     for index, record in enumerate(records, 1):
         summary, facts = record.summary, record.facts
         row: list[Any] = [Link(text=record.slide_id, href=f"#slide-{index}")]
-        row += [labels.get(record.slide_id) or labels.get(record.name)] if labels else []
+        row += [labels.get(record.slide_id)] if labels else []
         row += [record.status]
         row += (
             [None] * 4

@@ -85,9 +85,8 @@ def sections(folder: Path) -> list[Section]:
 
 
 def labels_of(folder: Path) -> dict[str, str]:
-    """Return the label of each scored slide, by its name with and without the file's ending."""
-    rows = read_rows(folder / _SLIDES)
-    return {name: row["label"] for row in rows for name in (Path(row["slide_id"]).stem, row["slide_id"])}
+    """Return the label of each scored slide, by its name in the reference list."""
+    return {row["slide_id"]: row["label"] for row in read_rows(folder / _SLIDES)}
 
 
 def _read(folder: Path) -> Mapping[str, Any]:

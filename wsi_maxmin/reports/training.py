@@ -115,19 +115,20 @@ def _facts(run: RunResult, facts: Mapping[str, Any], settings: Mapping[str, Any]
 def _curves(run: RunResult) -> list[Part]:
     keys = dict.fromkeys(key for epoch in run.epochs for key in epoch)
     wanted = [key for key in keys if key.startswith("loss_")] + [key for key in _SHOWN if key in keys]
-    charts = [chart for key in wanted if (chart := _curve(run, key)) is not None]
+    charts = [chart for key in wanted if (chart := curve(run, key)) is not None]
     if not charts:
         return []
     note = "Losses are means over the training images of an epoch; the dashed line is the best epoch, which was kept."
     return [Note(text=note), Charts(charts=charts)]
 
 
-def _curve(run: RunResult, key: str) -> Chart | None:
+def curve(run: RunResult, key: str, *, title: str = "") -> Chart | None:
+    """Return a value of each epoch as a chart, titled by what it is unless told otherwise."""
     # An accuracy is null where nothing was classified.
     values = [float("nan") if (value := epoch.get(key)) is None else value for epoch in run.epochs]
     name = _SHOWN.get(key) or f"loss, {key.removeprefix('loss_')}"
     return draw(
-        name.capitalize().replace("f1", "F1"),
+        title or name.capitalize().replace("f1", "F1"),
         [Line(name=name, x=range(1, len(values) + 1), y=values)],
         x_name="epoch",
         y_name=name,
