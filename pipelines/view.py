@@ -2,32 +2,30 @@
 
 import errno
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import zarr
-
-from wsi_maxmin.annotations import find_annotation, read_annotation
+from wsi_maxmin.annotations import Role
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.pipelines._file_names import HEATMAP, TILEMAPS, TILES
-from wsi_maxmin.runinfo import RUN_FILE, read_json, size_px_of
-from wsi_maxmin.slide_ids import as_source
-from wsi_maxmin.slide_list import find_slides
-from wsi_maxmin.slides_csv import read_slides
+from wsi_maxmin.pipelines._finished import finished_slides, tell_left_out
+from wsi_maxmin.pipelines._shown_slides import Say, shown_slides
 from wsi_maxmin.viewer._answers import Answers
 from wsi_maxmin.viewer._server import Server
 from wsi_maxmin.viewer._shown import Shown
 
 LOOPBACK, PORT = "127.0.0.1", 8765
 _PORTS_TRIED = 20
-
-Say = Callable[[str], object]
+_ADDRESSES = "an address or name of this machine: 127.0.0.1 for itself alone, 0.0.0.0 for every network it is in"
 
 
 def find_results(
-    result: Path, *, slide: str | None = None, annotations: Path | None = None, say: Say = lambda _: None
+    result: Path,
+    *,
+    slide: str | None = None,
+    annotations: Path | None = None,
+    groups: Mapping[str, Role] | None = None,
+    say: Say = lambda _: None,
 ) -> list[Shown]:
     """Return what there is to show in the folder of a slide, or of a run.
 
@@ -36,76 +34,23 @@ def find_results(
     result : Path
         As ``infer-slide`` or ``stitch`` wrote it.
     slide : str, optional
-        File or URL of the slide; for a run a folder or list of its slides. By default as ``slides.csv`` says.
+        File or URL of the slide; for a run a folder or list of its slides. By default, and for slides that are not
+        among these, as ``slides.csv`` says.
     annotations : Path, optional
         ASAP XML or GeoJSON of the slide; for a run a folder of them.
+    groups : mapping, optional
+        What to make of groups of unknown meaning in annotations.
     say : callable
         Is told of slides that are not there.
 
     Raises
     ------
     InputError
-        If there is no heatmap, or one slide or annotation is given for several heatmaps.
+        If no slide is finished, one slide or annotation is given for several heatmaps, or none of those given is of
+        one.
     """
-    folders = [result] if (result / HEATMAP).is_dir() else sorted(path.parent for path in result.glob(f"*/{HEATMAP}"))
-    if not folders:
-        raise InputError("no heatmap in this folder", got=result, expected="a folder that infer-slide wrote")
-    several = len(folders) > 1
-    if several and annotations is not None and annotations.is_file():
-        raise InputError("one annotation for several slides", got=annotations, expected="a folder of them")
-    rows = read_slides(folders[0].resolve().parent)
-    given = _given(slide, several=several)
-    return [_shown(folder.resolve(), rows, given, annotations, say) for folder in folders]
-
-
-def _given(slide: str | None, *, several: bool) -> dict[str, Any] | None:
-    """Return the slides that the user named, by name; the key "" stands for whatever the heatmap is of."""
-    if slide is None:
-        return None
-    source = as_source(slide)
-    if not several and not (isinstance(source, Path) and source.is_dir()):
-        return {"": source}
-    return {listed.slide_id: listed.path for listed in find_slides([slide])}
-
-
-def _shown(
-    folder: Path, rows: dict[str, dict[str, str]], given: dict[str, Any] | None, annotations: Path | None, say: Say
-) -> Shown:
-    slide_id = folder.name
-    row = rows.get(slide_id, {})
-    name = row.get("name") or slide_id
-    if given is None:
-        source = as_source(row["path"]) if row.get("path") else None
-        missing = isinstance(source, Path) and not source.exists()
-    else:
-        source = given.get("", given.get(name, given.get(slide_id)))
-        missing = False
-    if source is None or missing:
-        say(f"{slide_id}: its slide is not there; the map is shown alone; --slide says where the slide is")
-        source = None
-    found = None if annotations is None else find_annotation(annotations, name)
-    threshold, size_px = _of_tile_maps(folder / TILEMAPS)
-    facts = read_json(folder / RUN_FILE) or {}
-    return Shown(
-        slide_id=slide_id,
-        store=folder / HEATMAP,
-        tiles=folder / TILES if (folder / TILES).is_file() else None,
-        source=source,
-        size_px=size_px or size_px_of(facts),
-        threshold=facts.get("threshold") if threshold is None else threshold,
-        annotation=None if found is None else read_annotation(found),
-        facts=facts,
-    )
-
-
-def _of_tile_maps(path: Path) -> tuple[float | None, tuple[int, int] | None]:
-    """Return the model's threshold and the slide's size; None where the heatmap was stitched again, apart from them."""
-    try:
-        attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r").attrs)
-        width, height = attributes["grid"]["slide_size_px"]
-        return float(attributes["spec"]["threshold"]), (int(width), int(height))
-    except (OSError, ValueError, KeyError):
-        return None, None
+    folders = finished_slides(result).folders
+    return shown_slides(folders, slide=slide, annotations=annotations, groups=groups, say=say)
 
 
 def view(
@@ -113,6 +58,7 @@ def view(
     *,
     slide: str | None = None,
     annotations: Path | None = None,
+    groups: Mapping[str, Role] | None = None,
     host: str = LOOPBACK,
     port: int = PORT,
     browser: bool = True,
@@ -121,7 +67,7 @@ def view(
 ) -> None:
     """Show a result until the user has seen enough: Ctrl-C, or napari's window closed.
 
-    `result`, `slide` and `annotations` are those of `find_results`.
+    `result`, `slide`, `annotations` and `groups` are those of `find_results`.
 
     Parameters
     ----------
@@ -134,7 +80,7 @@ def view(
     napari : bool
         Show napari instead.
     say : callable
-        Is told the URL, and what the user should know.
+        Is told the URL, which slides are not shown, and why one cannot be.
 
     Raises
     ------
@@ -143,13 +89,15 @@ def view(
     MissingExtraError
         If napari is not installed.
     """
-    slides = find_results(result, slide=slide, annotations=annotations, say=say)
+    finished = finished_slides(result)
+    tell_left_out(finished, say)
+    slides = shown_slides(finished.folders, slide=slide, annotations=annotations, groups=groups, say=say)
     if napari:
         from wsi_maxmin.viewer._napari import show
 
         show(slides)
         return
-    answers = Answers(slides)
+    answers = Answers(slides, left_out=finished.left_out, say=say)
     if len(slides) == 1:
         answers.opened(slides[0].slide_id)  # a wrong slide is an error here, not an empty page
     with bind(answers, host, port, say) as server, suppress(KeyboardInterrupt):
@@ -172,10 +120,14 @@ def bind(answers: Answers, host: str, port: int, say: Say) -> Server:
     for tried in [0] if port == 0 else range(port, min(port + _PORTS_TRIED, 65536)):
         try:
             server = Server(answers, host, tried)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
+        except (OSError, UnicodeError) as error:
+            number, why = getattr(error, "errno", None), getattr(error, "strerror", None) or error
+            if number == errno.EADDRINUSE:
                 continue
-            raise InputError("cannot listen there", got=f"{host}:{tried} ({error.strerror or error})") from None
+            remedy = "--port 8765 or another above 1023" if number == errno.EACCES else "leave --host out"
+            raise InputError(
+                "cannot listen there", got=f"{host}:{tried} ({why})", expected=_ADDRESSES, remedy=remedy
+            ) from None
         if tried != port:
             say(f"Port {port} is in use; taking {tried}.")
         return server

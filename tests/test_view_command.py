@@ -51,6 +51,8 @@ def test_what_cannot_be_shown_is_one_line_and_code_2(result, tmp_path, stained, 
         ([result / "squares", "--slide", tmp_path / "missing.tif"], "no such slide"),
         ([result, "--annotations", tmp_path / "missing.xml"], "no such annotation"),
         ([result, "--host", "192.0.2.1"], "cannot listen there"),
+        ([result, "--host", "300.1.1.1"], "expected an address or name of this machine"),
+        ([result, "--host", "a..b"], "leave --host out"),
     ):
         done = run(*arguments, "--no-browser")
         assert done.exit_code == 2
@@ -66,6 +68,25 @@ def test_the_browser_is_opened_unless_it_is_not_wanted(result, monkeypatch):
     assert opened[0].startswith("http://127.0.0.1:")
     assert run(result, "--port", 0, "--no-browser").exit_code == 0
     assert len(opened) == 1
+
+
+def test_what_a_run_leaves_out_is_said_and_groups_are_taken(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline.Server, "serve_forever", lambda server: server.server_close())
+    (tmp_path / "squares.xml").write_text(viewing.XML.replace('"Tumor"', '"None"'))
+    viewing.mark(result, settings={"command": "infer-slide"}, slides=[{"slide_id": "x", "status": "failed"}])
+    options = ["--annotations", tmp_path, "--group", "None=tumour", "--port", 0, "--no-browser"]
+    done = run(result, *options)
+    assert done.exit_code == 0
+    assert done.output.startswith("1 of 2 slides are shown; failed: x\nhttp://")
+
+
+def test_an_interruption_before_it_serves_speaks_of_no_resume(result, monkeypatch):
+    def interrupt(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "finished_slides", interrupt)
+    done = run(result)
+    assert (done.exit_code, done.output) == (130, "interrupted\n")
 
 
 def test_a_wider_address_is_said_to_be_open_to_whoever_has_it(result, monkeypatch):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def ask(answers, path, **query):
 
 
 def test_the_slides_are_listed_and_one_alone_is_shown_at_once(answers, run_folder):
-    assert ask(answers, "/api/slides") == [{"id": "other name"}, {"id": "squares"}]
+    assert ask(answers, "/api/slides") == {"slides": ["other name", "squares"], "left_out": 0}
     assert answers.get("/", {}).location == "index.html"
     one = Answers(find_results(run_folder / "run" / "other name"))
     assert one.get("/", {}).location == "slide.html?id=other%20name"
@@ -90,6 +91,16 @@ def test_a_summary_says_how_much_is_above_the_threshold(answers):
     assert summary["above_um2"] == pytest.approx((128**2 + 256**2 + 64**2) / 16)
 
 
+def test_where_nothing_was_looked_at_the_summary_and_the_regions_say_so(tmp_path, write_pyramid, levels):
+    run = viewing.make_result(tmp_path / "run", tmp_path, write_pyramid, levels)
+    assert ask(Answers(find_results(run)), "/api/slides/squares/regions/tumour")["seen"] is True
+    viewing.forget_all_tiles(run / "squares")
+    answers = Answers(find_results(run))
+    assert ask(answers, "/api/slides/squares/summary")["seen_um2"] == 0
+    found = ask(answers, "/api/slides/squares/regions/tumour")
+    assert (found["seen"], found["regions"]) == (False, [])
+
+
 def test_the_tiles_come_by_column_without_logits(answers):
     tiles = ask(answers, "/api/slides/squares/tiles")
     assert sorted(tiles) == ["height", "mask_mean", "posterior_tumor", "uncertainty", "width", "x", "y"]
@@ -108,6 +119,8 @@ def test_the_annotation_comes_as_rings(answers):
     "path",
     [
         "/nonsense",
+        "/js%5cslide.js",
+        "/api/slides/..%5csquares",
         "/js",
         "/../pyproject.toml",
         "/js/../slide.html",
@@ -214,6 +227,16 @@ def test_the_slides_of_a_run_may_be_given_by_their_folder(tmp_path, write_pyrami
     }
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a backslash separates folders")
+def test_a_slide_whose_name_holds_a_backslash_is_shown(tmp_path, write_pyramid, levels):
+    answers = Answers(
+        find_results(viewing.make_result(tmp_path / "run", tmp_path, write_pyramid, levels, names=("a\\b",)))
+    )
+    assert ask(answers, "/api/slides/a%5cb")["id"] == "a\\b"
+    assert ask(answers, "/slides/a%5cb/pixels/2/0_0.jpg")[:2] == b"\xff\xd8"
+    assert answers.get("/store/a%5cb/heatmap.ome.zarr/.zattrs", {}).body.is_file()
+
+
 def test_another_slide_than_the_maps_is_refused(tmp_path, run_folder, stained, write_pyramid):
     other = write_pyramid(tmp_path / "other.tif", [stained(600, 500)])
     (shown,) = find_results(run_folder / "run" / "squares", slide=str(other))
@@ -230,6 +253,7 @@ def test_a_heatmap_that_was_stitched_elsewhere_is_shown_by_what_its_store_says(t
     (tmp_path / "squares").mkdir()
     store = run_folder / "run" / "squares" / "heatmap.ome.zarr"
     (tmp_path / "squares" / "heatmap.ome.zarr").symlink_to(store)
+    (tmp_path / "squares" / "run.json").write_text('{"status": "done"}')
     answers = Answers(find_results(tmp_path / "squares"))
     about = ask(answers, "/api/slides/squares")
     assert (about["size"], about["threshold"], about["tiles"]) == ([2048, 1536], None, False)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -100,6 +101,38 @@ def test_the_pointer_reads_the_map_and_the_tile_under_it(visit, url):
     page.mouse.move(camera.x + 10, 5)  # the bar above
     until(page, "document.querySelector('#tile').hidden")
     assert page.locator("#readout").inner_text() == ""
+
+
+def test_the_tile_under_a_resting_pointer_is_told_with_the_key(visit, url):
+    page = visit(url)
+    camera = camera_of(page)
+    page.mouse.move(camera.x + 1000 * camera.scale, camera.y + 600 * camera.scale)
+    for _ in range(2):  # its tiles are loaded, and then they are there
+        page.keyboard.press("g")
+        page.wait_for_selector("#tile:not([hidden])")
+        assert re.search(r"tile at x, y\s+896, 512", page.locator("#tile").inner_text())
+        page.keyboard.press("g")
+        until(page, "document.querySelector('#tile').hidden")
+    page.keyboard.press("g")
+    show(page, 1500, 1000, 400, 300)  # the slide moves, and the pointer does not
+    assert not re.search(r"\s896, 512", page.locator("#tile").inner_text())
+
+
+def test_a_slider_keeps_its_keys(visit, url):
+    page = visit(url)
+    show(page, 1500, 1000, 400, 300)
+    before = page.evaluate("wsiMaxmin.camera.visible()")
+    for control in ("threshold", "opacity"):
+        slider = page.locator(f"#{control}")
+        for key, value in (("Home", "0"), ("End", "1")):
+            slider.press(key)
+            assert slider.input_value() == value
+    settle(page)
+    assert page.evaluate("wsiMaxmin.camera.visible()") == before
+    page.locator("#map-shown").press("Home")
+    settle(page)
+    assert page.evaluate("wsiMaxmin.camera.visible()") != before
+    assert "on a slider" in page.locator("#help dt:has-text('Home') + dd").text_content()
 
 
 def test_the_annotation_is_drawn_where_it_is(visit, url):
@@ -265,6 +298,35 @@ def test_a_gallery_shows_every_slide_with_its_score_and_opens_it(visit, result, 
     settle(page)
     assert page.locator("h1").inner_text() == "two"
     assert page.locator("#gallery").is_visible()
+
+
+def test_the_gallery_says_what_has_no_score_and_why(browser, tmp_path, result, write_pyramid, stained):
+    run = tmp_path / "run"
+    shutil.copytree(result / "several", run)
+    viewing.forget_all_tiles(run / "one")
+    (tmp_path / "two.tif").write_bytes(write_pyramid(tmp_path / "other.tif", [stained(600, 500)]).read_bytes())
+    (tmp_path / "list.csv").write_text("slide\ntwo.tif\n")
+    slides = find_results(run, slide=str(tmp_path / "list.csv"))
+    with Server(Answers(slides, left_out=4), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        page.goto(server.url)
+        until(page, "[...document.querySelectorAll('.scores')].every((at) => at.textContent.length > 1)")
+        until(page, "document.querySelector('.title').textContent === 'three'")  # the one with a score is first
+        said = dict(
+            zip(page.locator(".title").all_inner_texts(), page.locator(".scores").all_inner_texts(), strict=True)
+        )
+        assert said["one"] == "no tissue was looked at"
+        assert said["two"].startswith("cannot be shown: this is not the slide of the heatmap of two; got 600 × 500 px")
+        assert page.locator("#count").inner_text() == "3 of 3 slides; 4 more of this run without a finished result"
+        page.goto(f"{server.url}slide.html?id=one")
+        until(page, "document.querySelector('#regions-note').textContent")
+        assert page.locator("#regions-note").inner_text().startswith("No tissue of this slide was looked at")
+        page.goto(f"{server.url}slide.html?id=two")
+        until(page, "!document.querySelector('#warning').hidden")
+        assert page.locator("#warning").inner_text().startswith("two cannot be shown: this is not the slide")
+        page.close()
+        server.shutdown()
 
 
 def test_behind_a_token_the_page_works_the_same(visit, result):

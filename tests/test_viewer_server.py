@@ -202,6 +202,28 @@ def test_a_slide_that_cannot_be_read_is_500_and_names_no_file(tmp_path, make_pyr
     assert "squares.tif" in caplog.text
 
 
+def test_a_wrong_slide_is_said_to_the_page_without_its_path_and_once_in_the_terminal(
+    tmp_path, make_pyramid, write_pyramid, stained
+):
+    run = viewing.make_result(
+        tmp_path / "run", tmp_path, write_pyramid, make_pyramid(viewing.painted(), 3), names=("one", "two")
+    )
+    write_pyramid(tmp_path / "one.tif", [stained(600, 500)])
+    said = []
+    with Server(Answers(find_results(run), say=said.append), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        answers = [ask(server, f"/api/slides/one{rest}") for rest in ("", "/summary")]
+        assert ask(server, "/api/slides/two")[0].status == 200
+        server.shutdown()
+    (first, body), (second, _) = answers
+    assert (first.status, second.status) == (409, 409)
+    assert body.decode().startswith(
+        "this is not the slide of the heatmap of one; got 600 × 500 px; expected about 2048"
+    )
+    assert str(tmp_path) not in body.decode()
+    assert said == [body.decode().strip()]
+
+
 def test_a_broken_chunk_is_500_and_the_connection_goes_on(tmp_path, make_pyramid, write_pyramid):
     run = viewing.make_result(tmp_path / "run", tmp_path, write_pyramid, make_pyramid(viewing.painted(), 3))
     (run / "squares" / "heatmap.ome.zarr" / "0" / "0" / "0" / "0").write_bytes(b"broken")

@@ -7,6 +7,7 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pandas as pd
+import zarr
 
 from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import Georef
@@ -70,6 +71,20 @@ def make_result(
         rows.append(f"{slide_id},{path},,{name}")
     (out / "slides.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return out
+
+
+def forget_all_tiles(folder: Path) -> None:
+    """Make the result of a slide one of which nothing was looked at: values and coverage are 0 at every level."""
+    group = zarr.open_group(folder / "heatmap.ome.zarr", mode="r+")
+    for level in group.attrs["multiscales"][0]["datasets"]:
+        group[level["path"]][:] = 0
+
+
+def mark(folder: Path, **facts: object) -> None:
+    """Change facts in a ``run.json``."""
+    path = folder / "run.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps({**known, **facts}), encoding="utf-8")
 
 
 def _write_slide(folder: Path, slide_id: str, slide: Path, *, hashed: bool) -> None:

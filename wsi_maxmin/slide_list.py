@@ -28,6 +28,7 @@ __all__ = [
     "as_source",
     "find_slides",
     "hash_slide_id",
+    "is_list",
     "lookup",
     "lookup_all",
     "mpp_for",
@@ -119,9 +120,14 @@ def find_slides(
     return [replace(slide, slide_id=slide.slide_id or ids[key]) for key, slide in listed.items()]
 
 
+def is_list(source: Path | UPath) -> bool:
+    """Return whether a source is a list of slides, by its name."""
+    return source.name.lower().endswith(_LISTS)
+
+
 def _expand(source: Path | UPath) -> list[ListedSlide]:
     """Return the slides behind one source; without a slide_id where the user gave none."""
-    if source.name.lower().endswith(_LISTS):
+    if is_list(source):
         if not isinstance(source, Path):
             raise InputError("a list of slides cannot be a URL", got=source, remedy="download it")
         return _read_list(source)

@@ -56,8 +56,14 @@ class LazyGroup(click.Group):
             click.echo(f"error: {_in_words(error)}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt as interruption:
-            click.echo(f"interrupted; {str(interruption) or '--resume continues'}", err=True)
+            remedy = str(interruption) or ("--resume continues" if self._resumes(ctx) else "")
+            click.echo(f"interrupted; {remedy}" if remedy else "interrupted", err=True)
             ctx.exit(130)
+
+    def _resumes(self, ctx: click.Context) -> bool:
+        """Return whether the command that was asked for has ``--resume``."""
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        return command is not None and any("--resume" in parameter.opts for parameter in command.params)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

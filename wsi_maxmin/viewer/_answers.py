@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -64,9 +64,16 @@ class Answers:
     Parameters
     ----------
     slides : sequence of Shown
+    left_out : int
+        How many more slides the run has, which are not finished.
+    say : callable
+        Is told, once each, why a slide cannot be shown.
     """
 
-    def __init__(self, slides: Sequence[Shown]) -> None:
+    def __init__(
+        self, slides: Sequence[Shown], *, left_out: int = 0, say: Callable[[str], object] = lambda _: None
+    ) -> None:
+        self._left_out, self._say, self._said = left_out, say, set[str]()
         self._slides = {shown.slide_id: shown for shown in slides}
         self._page = {path.relative_to(PAGE).as_posix(): path for path in PAGE.rglob("*") if path.is_file()}
         self._open = lru_cache(maxsize=_OPEN_SLIDES)(Opened)
@@ -82,21 +89,27 @@ class Answers:
             If a slide or its map cannot be read. The message may name files: it is not for the page.
         """
         parts = tuple(unquote(part) for part in path.removeprefix("/").split("/"))
-        if any(part in (".", "..") or set(part) & set("/\\\0") for part in parts):
+        if any(part in (".", "..") or set(part) & set("/\0") for part in parts):
             raise NotThereError(path)
         try:
             return self._route(parts, query)
+        except WsiMaxminError as error:
+            self._tell(str(error))
+            raise
         except (KeyError, ValueError, FileNotFoundError) as error:
-            if isinstance(error, WsiMaxminError):
-                raise
             raise NotThereError(path) from error
+
+    def _tell(self, why: str) -> None:
+        if why not in self._said:
+            self._said.add(why)
+            self._say(why)
 
     def _route(self, parts: tuple[str, ...], query: Mapping[str, str]) -> Answer:
         match parts:
             case ("",):
                 return Answer(location=self._first_page())
             case ("api", "slides"):
-                return _json([{"id": slide_id} for slide_id in self._slides])
+                return _json({"slides": list(self._slides), "left_out": self._left_out})
             case ("api", "slides", slide_id):
                 return _json(self.opened(slide_id).describe())
             case ("api", "slides", slide_id, "tiles"):
@@ -122,7 +135,7 @@ class Answers:
                 return Answer(body=file.read_bytes(), media=_MEDIA.get(file.suffix, _BINARY))
 
     def _first_page(self) -> str:
-        if len(self._slides) > 1:
+        if len(self._slides) > 1 or self._left_out:
             return "index.html"
         return f"slide.html?id={quote(next(iter(self._slides)), safe='')}"
 
@@ -161,7 +174,9 @@ def _json(values: Any) -> Answer:
 
 
 def _inside(store: Path, parts: Sequence[str]) -> Path:
-    """Return a file of a store; a link that leads out of it is not there."""
+    """Return a file of a store; a link that leads out of it is not there, nor is what some systems take for folders."""
+    if any("\\" in part for part in parts):
+        raise KeyError(parts)
     try:
         path = store.joinpath(*parts).resolve()
         if path.is_relative_to(store.resolve()) and path.is_file():

@@ -20,6 +20,10 @@ _BOX = ("x", "y", "width", "height")
 _DEFAULT_THRESHOLD = 0.5
 
 
+class WrongSlideError(InputError):
+    """A slide is not that of its heatmap; the message names no file, and may go to the page."""
+
+
 class Opened:
     """A slide and its map; any number of threads may ask.
 
@@ -30,7 +34,9 @@ class Opened:
     Raises
     ------
     InputError
-        If the map is none, or is not of this slide.
+        If the map is none.
+    WrongSlideError
+        If the map is not of this slide.
     SlideError
         If the slide cannot be opened.
     """
@@ -41,7 +47,7 @@ class Opened:
         self.regions = Regions(self.map)
         self.pixels = None if shown.source is None else SlideTiles(open_slide(shown.source, slide_id=shown.slide_id))
         if self.pixels is not None and not self.map.covers(self.pixels.size_px):
-            raise InputError(
+            raise WrongSlideError(
                 f"this is not the slide of the heatmap of {shown.slide_id}",
                 got="{} × {} px".format(*self.pixels.size_px),
                 expected="about {} × {} px".format(*self.map.span_l0),
@@ -104,12 +110,17 @@ class Opened:
         }
 
     def find(self, channel: str, threshold: float | None) -> dict[str, Any]:
-        """Return the regions of a channel, and the threshold that was used."""
+        """Return the regions of a channel, the threshold that was used, and whether anything was looked at."""
         if channel not in self.map.channels or not 0 <= (threshold or 0) <= 1:
             raise KeyError((channel, threshold))
         used = self.threshold(channel) if threshold is None else threshold
         found = self.regions.find(channel, used)
-        return {"threshold": used, "pixel_um": self.regions.pixel_um, "regions": [asdict(region) for region in found]}
+        return {
+            "threshold": used,
+            "seen": self.regions.seen(channel),
+            "pixel_um": self.regions.pixel_um,
+            "regions": [asdict(region) for region in found],
+        }
 
     def summary(self) -> Mapping[str, Any]:
         """Return what the gallery says of the slide."""

@@ -78,6 +78,10 @@ class Regions:
         """µm per pixel of the level that is looked at."""
         return self._stored.levels[self._level].step_l0[0] * self._stored.mpp
 
+    def seen(self, channel: str) -> bool:
+        """Return whether anything was looked at; a slide of glass, or of little tissue, may have no tile."""
+        return bool(self._whole(channel)[1].any())
+
     def high_threshold(self, channel: str) -> float:
         """Return the threshold that keeps the highest 5 % of what was seen."""
         values, seen = self._whole(channel)

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from wsi_maxmin.viewer._answers import Answer, Answers, NotThereError
+from wsi_maxmin.viewer._opened import WrongSlideError
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.server.answers.get(path, query)
         except NotThereError:
             return self._say(HTTPStatus.NOT_FOUND, "not there")
+        except WrongSlideError as error:
+            return self._say(HTTPStatus.CONFLICT, str(error))
         except Exception:
             # Whatever a codec raises. The message may name files, whose names may name patients: it stays here.
             log.exception("cannot answer %s", path)

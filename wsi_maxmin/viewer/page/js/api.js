@@ -10,8 +10,7 @@ async function ask(path, read) {
   try {
     const answer = await fetch(path);
     if (!answer.ok) {
-      const error = new Error(`${answer.status}: ${(await answer.text()).trim()}`);
-      throw Object.assign(error, { status: answer.status });
+      throw Object.assign(new Error((await answer.text()).trim()), { status: answer.status });
     }
     return await read(answer);
   } finally {
@@ -22,6 +21,7 @@ async function ask(path, read) {
 const json = (path) => ask(path, (answer) => answer.json());
 const name = encodeURIComponent;
 
+/** Names of the slides, and how many more of the run are left out. */
 export const slides = () => json("api/slides");
 export const describe = (id) => json(`api/slides/${name(id)}`);
 export const summary = (id) => json(`api/slides/${name(id)}/summary`);

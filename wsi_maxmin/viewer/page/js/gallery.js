@@ -16,7 +16,7 @@ const ORDERS = {
 };
 
 class Card {
-  constructor({ id }) {
+  constructor(id) {
     this.id = id;
     this.canvas = element("canvas");
     this.scores = element("span", { className: "scores dim", textContent: "…" });
@@ -34,12 +34,8 @@ class Card {
   async load() {
     try {
       const about = await api.describe(this.id);
-      const scores = (this.found = await api.summary(this.id));
-      const share = scores.seen_um2 ? (100 * scores.above_um2) / scores.seen_um2 : 0;
-      this.scores.replaceChildren(
-        element("strong", { textContent: `${scores.channel} ${value(scores.highest)}` }),
-        ` highest · ${area(scores.above_um2)} (${share.toFixed(1)} %) ≥ ${value(scores.threshold)}`,
-      );
+      const scores = await api.summary(this.id);
+      this.#tell(scores);
       const thumbnail = new Thumbnail(this.canvas, about, BOX);
       await thumbnail.load();
       const fill = about.slide ? "above" : "all";
@@ -49,19 +45,32 @@ class Card {
       this.scores.textContent = `cannot be shown: ${error.message}`;
     }
   }
+
+  /** Say what the map has; where nothing was looked at there is no score, and that is not a low one. */
+  #tell(scores) {
+    if (!scores.seen_um2) return (this.scores.textContent = "no tissue was looked at");
+    this.found = scores;
+    const share = (100 * scores.above_um2) / scores.seen_um2;
+    this.scores.replaceChildren(
+      element("strong", { textContent: `${scores.channel} ${value(scores.highest)}` }),
+      ` highest · ${area(scores.above_um2)} (${share.toFixed(1)} %) ≥ ${value(scores.threshold)}`,
+    );
+  }
 }
 
 async function start() {
   const list = document.querySelector("#cards");
   const order = document.querySelector("#order");
   const filter = document.querySelector("#filter");
-  const cards = (await api.slides()).map((slide) => new Card(slide));
+  const { slides, left_out: missing } = await api.slides();
+  const cards = slides.map((id) => new Card(id));
+  const others = missing ? `; ${missing} more of this run without a finished result` : "";
   const arrange = () => {
     const unknown = { highest: -1, above_um2: -1 };
     const sorted = cards.toSorted((one, other) => ORDERS[order.value](one.found ?? unknown, other.found ?? unknown));
     const wanted = filter.value.toLowerCase();
     list.replaceChildren(...sorted.filter((card) => card.id.toLowerCase().includes(wanted)).map((card) => card.item));
-    document.querySelector("#count").textContent = `${list.children.length} of ${cards.length} slides`;
+    document.querySelector("#count").textContent = `${list.children.length} of ${cards.length} slides${others}`;
   };
   order.addEventListener("change", arrange);
   filter.addEventListener("input", arrange);

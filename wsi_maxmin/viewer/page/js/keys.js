@@ -1,5 +1,7 @@
 // One key a thing; they are listed in the page's own help.
 
+const SLIDER_KEYS = ["Home", "End", "PageUp", "PageDown", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"];
+
 /** Bind keys to actions; typing into a control, and combinations with Ctrl and the like, stay the browser's. */
 export function bindKeys(actions) {
   addEventListener("keydown", (event) => {
@@ -7,6 +9,7 @@ export function bindKeys(actions) {
     const typing = event.target.matches("select, textarea, input:not([type=range], [type=checkbox], [type=radio])");
     const action = actions[event.key];
     if (!action || busy || typing) return;
+    if (SLIDER_KEYS.includes(event.key) && event.target.matches("input[type=range]")) return;
     // Space on a button or a box presses it.
     if (event.key === " " && event.target.matches("button, input, a, summary")) return;
     event.preventDefault();

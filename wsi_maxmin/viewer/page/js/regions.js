@@ -45,14 +45,15 @@ export class Regions {
     const key = `${channel} ${wanted}`;
     if (key === this.#latest) return;
     this.#latest = key;
-    const { threshold, pixel_um: pixel, regions } = await api.regions(this.about.id, channel, wanted);
+    const { threshold, seen, pixel_um: pixel, regions } = await api.regions(this.about.id, channel, wanted);
     if (key !== this.#latest) return; // the user went on meanwhile
     this.#latest = `${channel} ${threshold}`;
     this.#found = regions;
     this.#current = -1;
+    const nothing = seen ? `Nothing has ${channel} ≥ ${value(threshold)}.` : "No tissue of this slide was looked at, so there is no score.";
     this.note.textContent = regions.length
       ? `${channel} ≥ ${value(threshold)}, highest first; areas at ${pixel.toPrecision(2)} µm a pixel`
-      : `Nothing has ${channel} ≥ ${value(threshold)}.`;
+      : nothing;
     this.list.replaceChildren(...regions.map((region, index) => this.#item(region, index)));
     if (this.state.get("thresholds")[channel] === undefined) this.state.setThreshold(threshold, channel);
     this.overlay.invalidate();

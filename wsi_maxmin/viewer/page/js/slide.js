@@ -7,13 +7,14 @@ import { addColorBar } from "./colorbar.js";
 import { NAMES } from "./colormaps.js";
 import { addControls } from "./controls.js";
 import { openViewer } from "./deepzoom.js";
-import { element, value } from "./format.js";
+import { element } from "./format.js";
 import { Heatmap } from "./heatmap.js";
 import { addHelp, bindKeys } from "./keys.js";
 import { Minimap } from "./minimap.js";
 import { Overlay } from "./overlay.js";
 import { savePicture } from "./picture.js";
 import { keepPlace } from "./place.js";
+import { readOut } from "./readout.js";
 import { Regions } from "./regions.js";
 import { addScaleBar } from "./scalebar.js";
 import { State } from "./state.js";
@@ -85,24 +86,6 @@ function fillLinks(about) {
   };
   $("#vizarr").href = `https://hms-dbmi.github.io/vizarr/?source=${encodeURIComponent(store)}`;
   $("#neuroglancer").href = `https://neuroglancer-demo.appspot.com/#!${encodeURIComponent(JSON.stringify(state))}`;
-}
-
-/** Show where the pointer is and what the map has there. */
-function readOut(about, state, viewer, camera, heatmap, grid) {
-  const output = $("#readout");
-  viewer.element.addEventListener("pointermove", (event) => {
-    const bounds = viewer.element.getBoundingClientRect();
-    const [x, y] = camera.toSlide(event.clientX - bounds.left, event.clientY - bounds.top);
-    grid.hover(x, y);
-    const inside = x >= 0 && y >= 0 && x < about.size[0] && y < about.size[1];
-    const found = inside ? heatmap.valueAt(x, y, camera.now().scale) : null;
-    const what = found === null ? "no value here" : `${state.get("channel")} ${value(found)}`;
-    output.textContent = inside ? `x ${Math.floor(x)}  y ${Math.floor(y)} px   ${what}` : "";
-  });
-  viewer.element.addEventListener("pointerleave", () => {
-    grid.hover(-1, -1);
-    output.textContent = "";
-  });
 }
 
 function showTile(tile) {
@@ -204,7 +187,7 @@ async function start() {
   addAnnotation(about, state, overlay);
   new Minimap(about, state, camera, viewer);
   regions.load();
-  $("#gallery").hidden = (await api.slides()).length < 2;
+  $("#gallery").hidden = (await api.slides()).slides.length < 2;
   window.wsiMaxmin.started = true;
 }
 

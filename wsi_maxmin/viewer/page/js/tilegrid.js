@@ -9,6 +9,7 @@ export class TileGrid {
   #tiles = null;
   #asked = false;
   #hovered = -1;
+  #point = [-1, -1];
 
   constructor(about, state, overlay, show) {
     this.about = about;
@@ -22,15 +23,30 @@ export class TileGrid {
 
   async #load() {
     this.overlay.invalidate();
-    if (this.#asked || !this.state.get("grid")) return this.#tell();
-    this.#asked = true;
-    this.#tiles = await api.tiles(this.about.id);
+    if (!this.#asked && this.state.get("grid")) {
+      this.#asked = true;
+      this.#tiles = await api.tiles(this.about.id);
+      this.overlay.invalidate();
+    }
+    this.#find();
+  }
+
+  /** Hear where the pointer is, level-0 px. */
+  hover(x, y) {
+    this.#point = [x, y];
+    this.#find();
+  }
+
+  #find() {
+    const best = this.#tiles && this.state.get("grid") ? this.#under(...this.#point) : -1;
+    if (best === this.#hovered) return;
+    this.#hovered = best;
+    this.#tell();
     this.overlay.invalidate();
   }
 
-  /** Take the tile whose middle is nearest to a level-0 point, among those that hold it. */
-  hover(x, y) {
-    if (!this.#tiles || !this.state.get("grid")) return;
+  /** The tile whose middle is nearest to a level-0 point, among those that hold it; -1 where there is none. */
+  #under(x, y) {
     const { x: left, y: top, width, height } = this.#tiles;
     let best = -1;
     let nearest = Infinity;
@@ -40,14 +56,11 @@ export class TileGrid {
       const distance = Math.hypot(across - width[index] / 2, down - height[index] / 2);
       if (distance < nearest) [best, nearest] = [index, distance];
     }
-    if (best === this.#hovered) return;
-    this.#hovered = best;
-    this.#tell();
-    this.overlay.invalidate();
+    return best;
   }
 
   #tell() {
-    if (this.#hovered < 0 || !this.state.get("grid")) return this.show(null);
+    if (this.#hovered < 0) return this.show(null);
     const values = Object.entries(this.#tiles).filter(([name]) => !["x", "y", "width", "height"].includes(name));
     this.show({
       place: `${this.#tiles.x[this.#hovered]}, ${this.#tiles.y[this.#hovered]}`,
