@@ -129,7 +129,7 @@ class Reproduction:
             return [], "without data: nothing is scored"
         planned = find_states(self._runs, self._given)
         if self._settings.tables_only:
-            planned = [plan for plan in planned if not plan.trains]
+            planned = [plan for plan in planned if not plan.trains and plan.state != "refused"]
         else:
             planned = expect(planned, self._place, self._finished(), self._progress)
         return planned, plan_table(planned, f"on {self._device}, scored on {self._place.split}")

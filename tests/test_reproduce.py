@@ -254,15 +254,40 @@ def test_a_row_that_fails_does_not_end_the_others(run, tmp_path):
     assert (strange / "notes.txt").read_text() == "mine"
 
 
-def test_a_run_of_other_settings_fails_and_says_so_beforehand(glas, finished, tmp_path):
+def test_runs_of_other_settings_are_refused_and_said_to_be_beforehand_and_stay_as_they_are(run, finished, tmp_path):
+    out, _ = finished
+    for name in ("cam-avg-s0", "grad-cam-s0"):
+        shutil.copytree(out / "runs" / name, tmp_path / "runs" / name)
+    before = contents(tmp_path / "runs")
+    why = (
+        "it was started with other settings; got training.momentum=0.5; expected training.momentum=0.9; "
+        "repeat the earlier ones, or give another --out"
+    )
+    of_source = "its weights are those of cam-avg-s0, which was started with other settings"
+    options = ["--out", tmp_path, "--rows", "grad-cam", "--seeds", "0", *sets(*TINY, "training.momentum=0.5")]
+    planned = run(*options, "--dry-run", code=1).stdout.splitlines()
+    assert planned[1].split(maxsplit=2) == ["cam-avg-s0", "refused", f"fails: {why}"]
+    assert planned[2].split(maxsplit=2) == ["grad-cam-s0", "refused", f"fails: {of_source}"]
+    said = run(*options, code=1).stdout.splitlines()
+    assert said[0].split(maxsplit=2) == ["cam-avg-s0", "failed", why]
+    assert said[1].split(maxsplit=2) == ["grad-cam-s0", "failed", of_source]
+    assert contents(tmp_path / "runs") == before
+    table = pd.read_csv(tmp_path / "tables" / "table1.csv").set_index("row")
+    assert set(table.loc[["CAM-Avg", "Grad-CAM"], "scored on"]) == {"2 test"}
+    # Tables alone take nothing from them either.
+    assert run(*options, "--tables-only").stdout == f"{tmp_path / 'README.md'}\n"
+    assert contents(tmp_path / "runs") == before
+
+
+def test_a_finished_run_keeps_its_scores_where_it_cannot_go_on(glas, finished, tmp_path):
     out, _ = finished
     shutil.copytree(out / "runs" / "cam-avg-s0", tmp_path / "runs" / "cam-avg-s0")
-    work = make(glas, tmp_path, rows=("cam-avg",), seeds=(0,), overrides=(*TINY, "training.momentum=0.5"))
-    ((plan,), table) = work.plan()
-    assert plan.why == "it was started with other settings"
-    assert "fails: it was started with other settings" in table
-    (outcome,) = work.run().outcomes
-    assert (outcome.status, "was started with other settings" in outcome.why) == ("failed", True)
+    before = contents(tmp_path / "runs")
+    data = shutil.copytree(glas, tmp_path / "glas")
+    (data / "train_1.png").write_bytes(b"broken")
+    work = make(data, tmp_path, rows=("cam-avg",), seeds=(0,), overrides=(*TINY, "training.epochs=3"))
+    assert outcomes(work.run()) == {"cam-avg-s0": "failed"}
+    assert contents(tmp_path / "runs") == before
 
 
 def test_more_epochs_are_no_other_settings_and_what_took_the_weights_is_made_anew(glas, finished, tmp_path):
