@@ -17,11 +17,11 @@ from wsi_maxmin.pipelines._reproduce_work import RunOutcome, Status, Worker
 from wsi_maxmin.pipelines._row_runs import Workplace, row_runs
 from wsi_maxmin.pipelines._scoring import LabelSource
 from wsi_maxmin.progress import Progress, Quiet
-from wsi_maxmin.run_results import RunResult, read_runs
+from wsi_maxmin.run_results import RUNS, RunResult, read_runs
 from wsi_maxmin.runinfo import RUN_FILE, read_json, write_json, write_text
 from wsi_maxmin.tables import write_tables
 
-RUNS, TABLES, REPORT, INFERENCE = "runs", "tables", "README.md", "inference.json"
+TABLES, REPORT, INFERENCE = "tables", "README.md", "inference.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

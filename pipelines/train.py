@@ -46,8 +46,8 @@ def train_model(
 ) -> TrainingResult | None:
     """Train and write checkpoints, ``metrics.jsonl``, the resolved ``config.yaml`` and ``run.json`` to `out`.
 
-    Data are checked before anything is written; `on_start` is called in between. Of several processes that torchrun started, the first does all of that
-    and the others return None.
+    Data are checked before anything is written; `on_start` is called in between. Of several processes that torchrun
+    started, the first does all of that and the others return None.
 
     Raises
     ------

@@ -179,7 +179,7 @@ def test_what_is_done_is_not_done_again(glas, finished):
 
 def test_finished_runs_of_elsewhere_are_used_as_they_are(glas, finished, tmp_path):
     out, _ = finished
-    work = make(glas, tmp_path / "new", runs=[out / "runs"], rows=("cam-avg",), seeds=(1, 2))
+    work = make(glas, tmp_path / "new", runs=[out], rows=("cam-avg",), seeds=(1, 2))
     assert states(work) == {"cam-avg-s1": "given", "cam-avg-s2": "to train, 2 epochs"}
     work.run()
     assert [path.name for path in (tmp_path / "new" / "runs").iterdir()] == ["cam-avg-s2"]
