@@ -1,7 +1,7 @@
 """What `reproduce` would do: the state of each run, and about how long what is missing takes. Nothing is written."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +35,8 @@ class PlannedRun:
         Epochs that are done, and that the config asks for.
     seconds : float or None
         That what is missing takes; scoring counts for nothing. None where that is not known.
+    measured : bool
+        Whether that was measured now, and not taken from epochs that are done.
     why : str
         Why it would fail; empty if nothing is known against it.
     """
@@ -44,6 +46,7 @@ class PlannedRun:
     done: int = 0
     epochs: int = 0
     seconds: float | None = 0.0
+    measured: bool = False
     why: str = ""
 
     @property
@@ -80,8 +83,8 @@ def expect(
     return expected
 
 
-def plan_table(planned: Sequence[PlannedRun], where: str) -> str:
-    """Return a line a run, and the time of all that are to be trained."""
+def plan_table(planned: Sequence[PlannedRun], remarks: Sequence[str]) -> str:
+    """Return a line a run, the time of all that are to be trained, and remarks."""
     width = max((len(plan.run.name) for plan in planned), default=0)
     states = max((len(plan.in_words()) for plan in planned), default=0)
     lines = [f"{'run':{width}}  {'state':{states}}  expected"]
@@ -92,7 +95,9 @@ def plan_table(planned: Sequence[PlannedRun], where: str) -> str:
     if known := [plan.seconds for plan in planned if plan.trains and plan.seconds is not None]:
         together = sum(known)
         lines.append(f"{'together':{width}}  {'':{states}}  about {in_words(together)}")
-    return "\n".join([*lines, where])
+    if any(plan.measured for plan in planned):
+        lines.append("measured now, on a few images: too long where other work runs beside it")
+    return "\n".join([*lines, *remarks])
 
 
 def source_of(run: RowRun, given: Given) -> Path | None:
@@ -136,13 +141,14 @@ def _has_new_source(run: RowRun, given: Given, source: PlannedRun) -> bool:
 def _expect(plan: PlannedRun, place: Workplace, finished: Sequence[RunResult], timer: EpochTimer) -> PlannedRun:
     run, why = plan.run, ""
     seconds = past_seconds(run.folder, place.device) or _of_other_seeds(run, place, finished)
+    measured = seconds is None
     if seconds is None:
         try:
             seconds = timer.seconds(run.config_name, run.overrides())
         except Exception as error:
             why = why_of(error)
     left = None if seconds is None else seconds * (plan.epochs - plan.done)
-    return PlannedRun(run=run, state=plan.state, done=plan.done, epochs=plan.epochs, seconds=left, why=why)
+    return replace(plan, seconds=left, measured=measured and not why, why=why)
 
 
 def _of_other_seeds(run: RowRun, place: Workplace, finished: Sequence[RunResult]) -> float | None:
