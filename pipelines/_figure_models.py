@@ -84,16 +84,18 @@ def evaluate_again(
     Raises
     ------
     InputError
-        If there is no such model, it is not the one that was scored, or no data were given.
+        If no data were given.
+    MissingResultsError
+        If there is no such model, or it is not the one that was scored.
     """
+    if data is None:
+        raise InputError("--sweep needs the images", remedy="give --data")
     run = next((run for run in runs if run.name == SEM and GLAS.holds(run) and run.model and run.scores), None)
     if run is None or run.folder is None or run.scores is None:
-        raise InputError(
+        raise MissingResultsError(
             f"no scored run of {METHODS[SEM]} on {GLAS.title} with its model",
             remedy=f"give the folder that its training wrote, or {GLAS.command}",
         )
-    if data is None:
-        raise InputError("--sweep needs the images", remedy="give --data")
     _checkpoint(run)
     values = [(name, value) for name, of in SWEPT.items() for value in of]
     settings = EvaluateSettings(label_source="true", threshold=run.scores["threshold"], workers=0)

@@ -1,11 +1,12 @@
 """What `reproduce` would do: the state of each run, and about how long what is missing takes. Nothing is written."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from wsi_maxmin.errors import WsiMaxminError, in_one_line
+from wsi_maxmin.locks import changed_settings
 from wsi_maxmin.pipelines._epoch_times import EpochTimer, past_seconds
 from wsi_maxmin.pipelines._row_runs import RowRun, Workplace
 from wsi_maxmin.progress import Progress
@@ -14,7 +15,7 @@ from wsi_maxmin.runinfo import RUN_FILE, read_json
 from wsi_maxmin.time_left import in_words
 from wsi_maxmin.training import BEST
 
-State = Literal["done", "given", "to score", "to make", "to continue", "to train"]
+State = Literal["done", "given", "to score", "to make", "to continue", "to train", "refused"]
 
 Given = Mapping[tuple[str, int], RunResult]
 """Finished runs of elsewhere, by name and seed."""
@@ -28,11 +29,14 @@ class PlannedRun:
     ----------
     run : RowRun
     state : str
-        ``given`` was finished elsewhere; ``to make`` needs no training of its own.
+        ``given`` was finished elsewhere; ``to make`` needs no training of its own; ``refused`` is there with other
+        settings, and is left as it is.
     done, epochs : int
         Epochs that are done, and that the config asks for.
     seconds : float or None
         That what is missing takes; scoring counts for nothing. None where that is not known.
+    measured : bool
+        Whether that was measured now, and not taken from epochs that are done.
     why : str
         Why it would fail; empty if nothing is known against it.
     """
@@ -42,6 +46,7 @@ class PlannedRun:
     done: int = 0
     epochs: int = 0
     seconds: float | None = 0.0
+    measured: bool = False
     why: str = ""
 
     @property
@@ -78,8 +83,8 @@ def expect(
     return expected
 
 
-def plan_table(planned: Sequence[PlannedRun], where: str) -> str:
-    """Return a line a run, and the time of all that are to be trained."""
+def plan_table(planned: Sequence[PlannedRun], remarks: Sequence[str]) -> str:
+    """Return a line a run, the time of all that are to be trained, and remarks."""
     width = max((len(plan.run.name) for plan in planned), default=0)
     states = max((len(plan.in_words()) for plan in planned), default=0)
     lines = [f"{'run':{width}}  {'state':{states}}  expected"]
@@ -90,7 +95,9 @@ def plan_table(planned: Sequence[PlannedRun], where: str) -> str:
     if known := [plan.seconds for plan in planned if plan.trains and plan.seconds is not None]:
         together = sum(known)
         lines.append(f"{'together':{width}}  {'':{states}}  about {in_words(together)}")
-    return "\n".join([*lines, where])
+    if any(plan.measured for plan in planned):
+        lines.append("measured now, on a few images: too long where other work runs beside it")
+    return "\n".join([*lines, *remarks])
 
 
 def source_of(run: RowRun, given: Given) -> Path | None:
@@ -105,12 +112,17 @@ def _state(run: RowRun, given: Given, before: Mapping[str, PlannedRun]) -> Plann
         return PlannedRun(run=run, state="given")
     facts = read_json(run.folder / RUN_FILE) or {}
     if run.learns:
+        if facts and (changed := changed_settings(facts.get("settings") or {}, run.settings())):
+            now, then = changed
+            said = f"it was started with other settings; got {now}; expected {then}"
+            return PlannedRun(run=run, state="refused", why=f"{said}; repeat the earlier ones, or give another --out")
         config, done = run.config(), len(facts.get("epochs", ()))
-        changed = bool(facts) and facts.get("settings") != run.settings()
-        if changed or done < config.training.epochs or facts.get("status") != "done":
+        if done < config.training.epochs or facts.get("status") != "done":
             state: State = "to continue" if done else "to train"
-            why = "it was started with other settings" if changed else ""
-            return PlannedRun(run=run, state=state, done=done, epochs=config.training.epochs, why=why)
+            return PlannedRun(run=run, state=state, done=done, epochs=config.training.epochs)
+    elif run.source is not None and before[run.source].state == "refused":
+        why = f"its weights are those of {run.source}, which was started with other settings"
+        return PlannedRun(run=run, state="refused", why=why)
     elif not facts or (run.source is not None and _has_new_source(run, given, before[run.source])):
         return PlannedRun(run=run, state="to make")
     return PlannedRun(run=run, state="done" if run.is_scored() else "to score")
@@ -127,15 +139,16 @@ def _has_new_source(run: RowRun, given: Given, source: PlannedRun) -> bool:
 
 
 def _expect(plan: PlannedRun, place: Workplace, finished: Sequence[RunResult], timer: EpochTimer) -> PlannedRun:
-    run, why = plan.run, plan.why
+    run, why = plan.run, ""
     seconds = past_seconds(run.folder, place.device) or _of_other_seeds(run, place, finished)
-    if seconds is None and not why:
+    measured = seconds is None
+    if seconds is None:
         try:
             seconds = timer.seconds(run.config_name, run.overrides())
         except Exception as error:
             why = why_of(error)
-    left = None if seconds is None or why else seconds * (plan.epochs - plan.done)
-    return PlannedRun(run=run, state=plan.state, done=plan.done, epochs=plan.epochs, seconds=left, why=why)
+    left = None if seconds is None else seconds * (plan.epochs - plan.done)
+    return replace(plan, seconds=left, measured=measured and not why, why=why)
 
 
 def _of_other_seeds(run: RowRun, place: Workplace, finished: Sequence[RunResult]) -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from wsi_maxmin.cohort import FAILURES
+from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines._reproduce_plan import Given, PlannedRun, source_of, why_of
 from wsi_maxmin.pipelines._row_runs import RowRun
 from wsi_maxmin.progress import Progress
@@ -67,6 +68,8 @@ class Worker:
         run = plan.run
         if plan.state in ("done", "given"):
             return "kept", "finished elsewhere" if plan.state == "given" else ""
+        if plan.state == "refused":
+            raise InputError(plan.why)
         if plan.trains:
             left = None if self._end is None else (self._end - time.monotonic()) / 60
             if left is not None and left <= 0:

@@ -107,8 +107,8 @@ class RowRun:
         return {"command": "train", **self.config().identity()}
 
     def train(self, *, minutes: float | None, progress: Progress) -> TrainingResult:
-        """Train, or go on; the scores of an earlier epoch are removed."""
-        (self.folder / SCORES_FOLDER / SCORES).unlink(missing_ok=True)
+        """Train, or go on; the scores of an earlier epoch are removed, unless the training is refused."""
+        scores = self.folder / SCORES_FOLDER / SCORES
         limit = [] if minutes is None else [f"training.max_minutes={minutes}"]
         result = train_model(
             self.config_name,
@@ -117,6 +117,7 @@ class RowRun:
             overrides=[*self.overrides(), *limit],
             device=str(self._place.device),
             existing="resume",
+            on_start=lambda: scores.unlink(missing_ok=True),
             progress=progress,
         )
         assert result is not None  # only further processes of torchrun have none

@@ -91,7 +91,7 @@ def evaluate_model(
     config = reading_as(checkpoint.config, overrides)
     network, changed = build_with(checkpoint, overrides)
     samples = read_samples(data, config.data, split, seed=config.seed)
-    _check_masks(samples)
+    check_masks(samples)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     workers = config.training.workers if settings.workers is None else settings.workers
@@ -192,7 +192,14 @@ def _mask_row(counts: Confusion, *, known: bool) -> Row:
     }
 
 
-def _check_masks(samples: Iterable[Sample]) -> None:
+def check_masks(samples: Iterable[Sample]) -> None:
+    """Check that the ground truth that samples name is there.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
     for path in dict.fromkeys(sample.mask_path for sample in samples if sample.mask_path is not None):
         if not path.is_file():
             raise InputError("a ground-truth mask is missing", got=path, remedy="restore it or empty its cell")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_maxmin.errors import InputError, MissingResultsError
-from wsi_maxmin.figures import by_number
+from wsi_maxmin.figures import by_number, sweeps
 from wsi_maxmin.figures._results import Results
 from wsi_maxmin.figures._style import look, save
 from wsi_maxmin.pipelines._figure_models import evaluate_again, look_at
@@ -68,7 +68,8 @@ def draw_figures(
     overrides : sequence of str
         How it is read, ``data.key=value``, if the scores were made so.
     sweep : bool
-        First score the model of the Max-Min SEM run again at other values of σ and of ω, into ``sweeps`` of its folder.
+        First score the model of the Max-Min SEM run again at other values of σ and of ω, into ``sweeps`` of its folder;
+        without such a model Fig. 10 lacks them.
     dpi : int
         Of the PNG.
     device : str
@@ -76,14 +77,19 @@ def draw_figures(
     Raises
     ------
     InputError
-        If a number is no figure's, a file of a run is damaged, or nothing can be swept.
+        If a number is no figure's, a file of a run is damaged, or there are no data to sweep.
     """
     modules, progress = by_number(), progress or Quiet()
     numbers = list(modules) if only is None else list(dict.fromkeys(only))
     if unknown := [number for number in numbers if number not in modules]:
         raise InputError("no such figure", got=", ".join(unknown), expected=f"some of {', '.join(modules)}")
+    unswept = ""
     if sweep:
-        evaluate_again(read_runs(folders), data, overrides=overrides, device=device, progress=progress)
+        try:
+            evaluate_again(read_runs(folders), data, overrides=overrides, device=device, progress=progress)
+        except MissingResultsError as error:
+            unswept = str(error)
+            progress.say(f"nothing was scored again: {unswept}")
     results = Results(
         runs=read_runs(folders),
         look=None if data is None else partial(look_at, data, overrides=overrides, device=device, progress=progress),
@@ -94,15 +100,16 @@ def draw_figures(
     with progress.track("figures", len(numbers), unit="figure") as advance, look():
         for number in numbers:
             module = modules[number]
+            lacks = (unswept,) if unswept and module is sweeps else ()
             files: list[str] = []
             try:
                 drawing = module.draw(number, results)
             except MissingResultsError as error:
-                missing: tuple[str, ...] = (str(error),)
-                facts[number] = {"missing": str(error)}
+                missing: tuple[str, ...] = lacks or (str(error),)
+                facts[number] = {"missing": missing[0]}
             else:
                 files = save(drawing.figure, out / f"figure-{number.lower().replace('.', '')}", dpi)
-                missing = drawing.left_out
+                missing = (*drawing.left_out, *lacks)
                 facts[number] = {"shows": module.FIGURES[number], "files": files, **drawing.facts, "left_out": missing}
             drawn.append(DrawnFigure(number=number, shows=module.FIGURES[number], files=tuple(files), missing=missing))
             advance()

@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from wsi_maxmin.cohort import FAILURES, locked
-from wsi_maxmin.config import load_config
-from wsi_maxmin.data import Split, read_samples
+from wsi_maxmin.data import Split
 from wsi_maxmin.device import pick_device
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.paper import inference_table, load_protocol, score_table
 from wsi_maxmin.pipelines._inference_times import count_parameters, measure_inference
+from wsi_maxmin.pipelines._reproduce_data import check_data, has_test
 from wsi_maxmin.pipelines._reproduce_plan import PlannedRun, expect, find_states, plan_table
 from wsi_maxmin.pipelines._reproduce_work import RunOutcome, Status, Worker
 from wsi_maxmin.pipelines._row_runs import Workplace, row_runs
 from wsi_maxmin.pipelines._scoring import LabelSource
 from wsi_maxmin.progress import Progress, Quiet
-from wsi_maxmin.run_results import RunResult, read_runs
+from wsi_maxmin.run_results import RUNS, RunResult, read_runs
 from wsi_maxmin.runinfo import RUN_FILE, read_json, write_json, write_text
 from wsi_maxmin.tables import write_tables
 
-RUNS, TABLES, REPORT, INFERENCE = "runs", "tables", "README.md", "inference.json"
+TABLES, REPORT, INFERENCE = "tables", "README.md", "inference.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,8 @@ class Reproduction:
     Raises
     ------
     InputError
-        If there are no such data, rows, runs, config values or device.
+        If there are no such data, rows, runs, config values or device, or what is missing of the runs cannot be trained
+        or scored on these data.
     """
 
     def __init__(
@@ -122,17 +123,26 @@ class Reproduction:
         self._runs = [] if self._place is None else row_runs(self._place, chosen, self._settings.seeds)
         for run in self._runs:
             run.config()
+        if self._place is not None:
+            check_data(self._place, self._states())
+            if self._settings.split is None and self._place.split == "valid":
+                self._progress.say(
+                    f"WARNING: {data} has no test images; scored on validation, so no score compares with the paper's"
+                )
 
     def plan(self) -> tuple[list[PlannedRun], str]:
         """Return what would be done, and the same as a table with the expected time; nothing is written."""
         if self._place is None:
             return [], "without data: nothing is scored"
-        planned = find_states(self._runs, self._given)
-        if self._settings.tables_only:
-            planned = [plan for plan in planned if not plan.trains]
-        else:
+        planned = self._states()
+        if not self._settings.tables_only:
             planned = expect(planned, self._place, self._finished(), self._progress)
-        return planned, plan_table(planned, f"on {self._device}, scored on {self._place.split}")
+        where = [f"on {self._device}, scored on {self._place.split}"]
+        if self._times_inference():
+            where.append(
+                "then inference times (Table 3), not in the expected time; --no-time-inference leaves them out"
+            )
+        return planned, plan_table(planned, where)
 
     def run(self) -> Reproduced:
         """Do what is missing, the most important first, and write the tables.
@@ -154,7 +164,7 @@ class Reproduction:
     def _workplace(self, data: Path) -> Workplace:
         settings, protocol = self._settings, self._protocol
         if not data.is_dir():
-            raise InputError("no such folder of data", got=data)
+            raise InputError("no such folder of data", got=data, expected=protocol.data, remedy="give it with --data")
         place = Workplace(
             protocol=protocol,
             data=data,
@@ -164,12 +174,13 @@ class Reproduction:
             split=settings.split or "test",
             label_source=settings.label_source or protocol.label_source,
         )
-        if settings.split is None and not _has_test(place):
-            self._progress.say(
-                f"WARNING: {data} has no test images; scored on validation, so no score compares with the paper's"
-            )
-            return place.on_validation()
-        return place
+        return place.on_validation() if settings.split is None and not has_test(place) else place
+
+    def _states(self) -> list[PlannedRun]:
+        planned = find_states(self._runs, self._given)
+        if self._settings.tables_only:
+            return [plan for plan in planned if not plan.trains and plan.state != "refused"]
+        return planned
 
     def _work(self, planned: Sequence[PlannedRun]) -> list[RunOutcome]:
         settings = self._settings
@@ -179,10 +190,13 @@ class Reproduction:
                 for plan in planned:
                     worker.do(plan)
                     advance(note=plan.run.name)
-        wanted = settings.time_inference
-        if wanted or (wanted is None and not settings.tables_only and self._measured() is None):
+        if self._times_inference():
             worker.attempt("inference times", self._time_inference)
         return worker.outcomes
+
+    def _times_inference(self) -> bool:
+        wanted = self._settings.time_inference
+        return wanted or (wanted is None and not self._settings.tables_only and self._measured() is None)
 
     def _time_inference(self) -> tuple[Status, str]:
         write_json(self._out / INFERENCE, measure_inference(self._device, progress=self._progress))
@@ -208,12 +222,3 @@ class Reproduction:
         write_tables(self._out / TABLES, tables)
         text = "\n".join(table.markdown() for table in tables)
         write_text(self._out / REPORT, f"# The paper's tables on {self._name}\n\n{text}")
-
-
-def _has_test(place: Workplace) -> bool:
-    """Say whether the data have the paper's test images."""
-    config = load_config(place.protocol.config_of(place.protocol.order[0].run), place.reading())
-    try:
-        return bool(read_samples(place.data, config.data, "test", seed=config.seed))
-    except InputError:
-        return False

@@ -1,7 +1,7 @@
 """Train a model as a config says: samples, loop, checkpoint, facts."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -41,12 +41,13 @@ def train_model(
     overrides: Sequence[str] = (),
     device: str = "auto",
     existing: Existing = "refuse",
+    on_start: Callable[[], None] | None = None,
     progress: Progress | None = None,
 ) -> TrainingResult | None:
     """Train and write checkpoints, ``metrics.jsonl``, the resolved ``config.yaml`` and ``run.json`` to `out`.
 
-    Data are checked before anything is written. Of several processes that torchrun started, the first does all of that
-    and the others return None.
+    Data are checked before anything is written; `on_start` is called in between. Of several processes that torchrun
+    started, the first does all of that and the others return None.
 
     Raises
     ------
@@ -72,6 +73,8 @@ def train_model(
         settings = {"command": "train", **run.identity()}
         fresh = claim(out, settings, existing)
         check_samples(train_samples, valid_samples, run, masks=check_method(run, where), progress=progress)
+        if on_start is not None:
+            on_start()
         if fresh:
             for name in (BEST, LAST, METRICS, CONFIG, RUN_FILE):
                 (out / name).unlink(missing_ok=True)

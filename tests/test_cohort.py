@@ -165,6 +165,14 @@ def test_what_has_changed_is_called_as_users_type_it(tmp_path: Path) -> None:
         claim(tmp_path, {"command": "train", "training": {"epochs": 3, "seed": 0}}, "resume")
 
 
+def test_a_key_that_a_config_did_not_have_is_no_value_that_is_none(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"settings": {"command": "train", "model": {"params": {}, "weights": None}}})
+    now = {"command": "train", "model": {"params": {"sigma": 0.3}, "weights": "imagenet"}}
+    got = r"got model\.params\.sigma=0\.3, model\.weights=imagenet"
+    with pytest.raises(InputError, match=rf"{got}; expected no model\.params\.sigma, model\.weights=null; repeat"):
+        claim(tmp_path, now, "resume")
+
+
 @pytest.mark.parametrize("existing", ["refuse", "resume", "overwrite"])
 def test_an_empty_or_missing_folder_is_started_afresh_whatever_was_asked(tmp_path: Path, existing: Existing) -> None:
     assert claim(tmp_path / "new", {"px": 1}, existing)

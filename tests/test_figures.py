@@ -433,6 +433,24 @@ def test_the_command_draws_what_it_can_and_says_what_it_cannot(tmp_path):
     assert [line.split()[0] for line in named.stdout.splitlines()] == ["B.2", "3"]
 
 
+def test_a_sweep_without_its_model_leaves_out_what_it_would_have_made_alone(tmp_path):
+    others = gathered(tmp_path / "others", a_run("cam-avg", method="cam"))
+    call = ["--out", str(tmp_path / "out"), "--dpi", "60", "--sweep", "--data", str(tmp_path), "--only", "3,10"]
+    why = "no scored run of Max-Min SEM on GlaS with its model; give the folder that its training wrote, or wsi-maxmin"
+    drawn_of = {}
+    for number, code in (("10", 2), ("3", 0)):
+        result = CliRunner().invoke(group, ["figures", str(others), *call[:-1], number])
+        assert result.exit_code == code, result.output
+        assert why in result.stderr
+        drawn_of |= {line.split()[0]: line.split()[1] for line in result.stdout.splitlines()}
+    assert drawn_of == {"10": "not", "3": "figure-3.pdf"}
+    # Of runs without models the panel of λ is there all the same.
+    kept = gathered(tmp_path / "kept", *(replace(run, sweep=()) for run in some_runs()))
+    result = CliRunner().invoke(group, ["figures", str(kept), *call])
+    assert result.exit_code == 0, result.output
+    assert f"figure 10: left out: {why}" in result.stderr
+
+
 def test_a_number_that_is_no_figures_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no such figure; got 4; expected some of 3, 5, .*B\.2"):
         draw_figures([], tmp_path, only=["4"])

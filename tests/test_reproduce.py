@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -17,6 +18,7 @@ from wsi_maxmin.cli import group
 from wsi_maxmin.config import EncoderConfig
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.paper import load_protocol
+from wsi_maxmin.pipelines._row_runs import Workplace, row_runs
 from wsi_maxmin.pipelines.reproduce import ReproduceSettings, Reproduction
 from wsi_maxmin.run_results import read_runs
 from wsi_maxmin.training import _loop
@@ -97,15 +99,33 @@ def sets(*overrides):
 
 def test_a_dry_run_says_what_is_missing_and_how_long_it_takes_and_writes_nothing(run, tmp_path):
     said = run("--out", tmp_path / "out", "--rows", "cam-avg,all-ones", *sets(*TINY), "--dry-run").stdout
-    first, ones, *runs, together, where = said.splitlines()
+    first, ones, *runs, together, measured, where = said.splitlines()
     assert first.split() == ["run", "state", "expected"]
     assert ones.split("  ") == ["all-ones-s0", "to make"]
     assert [line.split()[0] for line in runs] == ["cam-avg-s0", "cam-avg-s1", "cam-avg-s2"]
     for line in runs:
         assert re.search(r"to train, 2 epochs  about \d+ s$", line)
     assert re.search(r"^together +about \d+ s$", together)
+    assert measured == "measured now, on a few images: too long where other work runs beside it"
     assert where == "on cpu, scored on test"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_says_that_inference_is_timed_and_not_that_times_of_done_epochs_were_measured_now(
+    glas, finished, tmp_path
+):
+    out, _ = finished
+    shutil.copytree(out / "runs" / "cam-avg-s0", tmp_path / "runs" / "cam-avg-s0")
+    options = {"rows": ("cam-avg",), "seeds": (0,), "overrides": (*TINY, "training.epochs=3")}
+    (_, table) = make(glas, tmp_path, time_inference=None, **options).plan()
+    assert "measured now" not in table
+    assert table.endswith(
+        "then inference times (Table 3), not in the expected time; --no-time-inference leaves them out"
+    )
+    assert "inference" not in make(glas, tmp_path, **options).plan()[1]
+    # Measured once, they are not measured again.
+    shutil.copyfile(COMMITTED / "inference.json", tmp_path / "inference.json")
+    assert "inference" not in make(glas, tmp_path, time_inference=None, **options).plan()[1]
 
 
 def test_a_dry_run_says_what_would_fail(run, tmp_path):
@@ -179,7 +199,7 @@ def test_what_is_done_is_not_done_again(glas, finished):
 
 def test_finished_runs_of_elsewhere_are_used_as_they_are(glas, finished, tmp_path):
     out, _ = finished
-    work = make(glas, tmp_path / "new", runs=[out / "runs"], rows=("cam-avg",), seeds=(1, 2))
+    work = make(glas, tmp_path / "new", runs=[out], rows=("cam-avg",), seeds=(1, 2))
     assert states(work) == {"cam-avg-s1": "given", "cam-avg-s2": "to train, 2 epochs"}
     work.run()
     assert [path.name for path in (tmp_path / "new" / "runs").iterdir()] == ["cam-avg-s2"]
@@ -254,15 +274,40 @@ def test_a_row_that_fails_does_not_end_the_others(run, tmp_path):
     assert (strange / "notes.txt").read_text() == "mine"
 
 
-def test_a_run_of_other_settings_fails_and_says_so_beforehand(glas, finished, tmp_path):
+def test_runs_of_other_settings_are_refused_and_said_to_be_beforehand_and_stay_as_they_are(run, finished, tmp_path):
+    out, _ = finished
+    for name in ("cam-avg-s0", "grad-cam-s0"):
+        shutil.copytree(out / "runs" / name, tmp_path / "runs" / name)
+    before = contents(tmp_path / "runs")
+    why = (
+        "it was started with other settings; got training.momentum=0.5; expected training.momentum=0.9; "
+        "repeat the earlier ones, or give another --out"
+    )
+    of_source = "its weights are those of cam-avg-s0, which was started with other settings"
+    options = ["--out", tmp_path, "--rows", "grad-cam", "--seeds", "0", *sets(*TINY, "training.momentum=0.5")]
+    planned = run(*options, "--dry-run", code=1).stdout.splitlines()
+    assert planned[1].split(maxsplit=2) == ["cam-avg-s0", "refused", f"fails: {why}"]
+    assert planned[2].split(maxsplit=2) == ["grad-cam-s0", "refused", f"fails: {of_source}"]
+    said = run(*options, code=1).stdout.splitlines()
+    assert said[0].split(maxsplit=2) == ["cam-avg-s0", "failed", why]
+    assert said[1].split(maxsplit=2) == ["grad-cam-s0", "failed", of_source]
+    assert contents(tmp_path / "runs") == before
+    table = pd.read_csv(tmp_path / "tables" / "table1.csv").set_index("row")
+    assert set(table.loc[["CAM-Avg", "Grad-CAM"], "scored on"]) == {"2 test"}
+    # Tables alone take nothing from them either.
+    assert run(*options, "--tables-only").stdout == f"{tmp_path / 'README.md'}\n"
+    assert contents(tmp_path / "runs") == before
+
+
+def test_a_finished_run_keeps_its_scores_where_it_cannot_go_on(glas, finished, tmp_path):
     out, _ = finished
     shutil.copytree(out / "runs" / "cam-avg-s0", tmp_path / "runs" / "cam-avg-s0")
-    work = make(glas, tmp_path, rows=("cam-avg",), seeds=(0,), overrides=(*TINY, "training.momentum=0.5"))
-    ((plan,), table) = work.plan()
-    assert plan.why == "it was started with other settings"
-    assert "fails: it was started with other settings" in table
-    (outcome,) = work.run().outcomes
-    assert (outcome.status, "was started with other settings" in outcome.why) == ("failed", True)
+    before = contents(tmp_path / "runs")
+    data = shutil.copytree(glas, tmp_path / "glas")
+    (data / "train_1.png").write_bytes(b"broken")
+    work = make(data, tmp_path, rows=("cam-avg",), seeds=(0,), overrides=(*TINY, "training.epochs=3"))
+    assert outcomes(work.run()) == {"cam-avg-s0": "failed"}
+    assert contents(tmp_path / "runs") == before
 
 
 def test_more_epochs_are_no_other_settings_and_what_took_the_weights_is_made_anew(glas, finished, tmp_path):
@@ -289,9 +334,27 @@ def test_without_test_images_validation_is_scored_and_every_table_says_so(run, g
     text = (tmp_path / "out" / "tables" / "table1.md").read_text(encoding="utf-8")
     assert "| All ones | – | 2 valid | – |" in text
     assert "Scored on 2 validation images, which also choose the epoch" in text
-    # Asked for in so many words it is an error.
-    result = make(data, tmp_path / "out", rows=("all-ones",), split="test").run()
-    assert outcomes(result) == {"all-ones-s0": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [
+        ("testA_1.png", r"an image of the list is missing; got testA_1\.bmp"),
+        ("testA_1_anno.png", r"a ground-truth mask is missing; got .*testA_1_anno"),
+    ],
+)
+def test_what_is_lost_of_the_scored_images_is_an_error_before_the_first_epoch(
+    run, glas, finished, tmp_path, lost, says
+):
+    data = shutil.copytree(glas, tmp_path / "glas")
+    (data / lost).unlink()
+    for options in ((), ("--dry-run",)):
+        asked = ["--out", tmp_path / "out", "--rows", "cam-avg", "--split", "test", *sets(*TINY), *options]
+        said = run(*asked, data=data, code=2).stderr
+        assert re.search(f"the test images in {data} cannot be scored: {says}.*; restore them, or give --split v", said)
+    assert not (tmp_path / "out").exists()
+    # What is done needs no images.
+    assert set(states(make(data, finished[0], split="test")).values()) == {"done"}
 
 
 def test_another_split_or_label_source_is_scored_anew(glas, finished, tmp_path):
@@ -358,15 +421,25 @@ def test_bad_usage_ends_with_2_before_anything_is_written(run, tmp_path, options
     assert not (tmp_path / "out").exists()
 
 
-def test_data_that_are_not_there_end_with_2(run, tmp_path):
-    assert "no such folder of data" in run("--out", tmp_path / "out", data=tmp_path / "none", code=2).stderr
+def test_data_that_are_not_there_or_others_are_said_to_be_once_with_what_they_should_be(run, tmp_path):
+    said = run("--out", tmp_path / "out", "--dry-run", data=tmp_path / "none", code=2).stderr
+    what = "the folder of GlaS, with Grade.csv and the images"
+    assert f"no such folder of data; got {tmp_path / 'none'}; expected {what}; give it with --data" in said
+    (tmp_path / "slides").mkdir()
+    said = run("--out", tmp_path / "out", "--dry-run", data=tmp_path / "slides", code=2)
+    assert said.stdout == ""
+    (line,) = said.stderr.splitlines()
+    assert f"{tmp_path / 'slides'} does not hold the data of glas: no such list of samples; got " in line
+    assert line.endswith(f"Grade.csv; give --data {what}")
 
 
 def test_the_rows_of_p512_read_its_own_lists(tmp_path):
-    work = Reproduction(
-        "camelyon16-p512", tmp_path, tmp_path / "out", settings=ReproduceSettings(seeds=(0,), device="cpu")
-    )
-    names = [run.ordered.run for run in work._runs]
-    assert names == [ordered.run for ordered in load_protocol("camelyon16-p512").order]
-    data = work._runs[1].config().data
+    protocol = load_protocol("camelyon16-p512")
+    place = Workplace(
+        protocol=protocol, data=tmp_path, folder=tmp_path, overrides=(), device=torch.device("cpu"), split="test",
+        label_source="predicted",
+    )  # fmt: skip
+    runs = row_runs(place, protocol.order, (0,))
+    assert [run.ordered for run in runs] == list(protocol.order)
+    data = runs[1].config().data
     assert data.train.endswith("p512_split0_fold0_train.csv.gz")

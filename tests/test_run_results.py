@@ -168,3 +168,11 @@ def test_a_folder_without_runs_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(InputError, match=r"no runs; got .*; wsi-maxmin train CONFIG"):
             read_runs([folder])
+
+
+def test_the_folder_of_reproduce_is_read_as_its_runs(tmp_path):
+    write_run(tmp_path / "out" / "runs" / "maxmin-sem-s0")
+    write_run(tmp_path / "out" / "runs" / "maxmin-sem-s1", seed=1, status="interrupted")
+    (tmp_path / "out" / "tables").mkdir()
+    assert read_runs([tmp_path / "out"]) == read_runs([tmp_path / "out" / "runs"])
+    assert [run.seed for run in read_runs([tmp_path / "out"])] == [0]

@@ -19,6 +19,8 @@ _LOCK = ".lock"
 # Runs of earlier versions did not keep these facts of a slide.
 _LATER_FACTS = ("sampled", "modified")
 
+_ABSENT = object()
+
 # Settings that are not called as what users type.
 _FLAGS = {
     "dense_context": "--mode dense --dense-context",
@@ -118,19 +120,31 @@ def claim(folder: Path, settings: Mapping[str, Any], existing: Existing, *, may_
             got=f"status {earlier.get('status')}",
             remedy="--resume continues it, --overwrite replaces it",
         )
-    # A config is changed by its keys, everything else by flags.
-    write = _as_flag
-    if settings.get("command") == "train":
-        before, settings, write = _flat(before), _flat(settings), "{}={}".format
-    keys = sorted({*before, *settings} - set(may_change))
-    if changed := [key for key in keys if before.get(key) != settings.get(key)]:
+    if changed := changed_settings(before, settings, may_change=may_change):
+        now, then = changed
         raise InputError(
             f"{folder} was started with other settings",
-            got=", ".join(write(key, settings.get(key)) for key in changed),
-            expected=", ".join(write(key, before.get(key)) for key in changed),
+            got=now,
+            expected=then,
             remedy="repeat the earlier settings, use --overwrite or another folder",
         )
     return False
+
+
+def changed_settings(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, may_change: Sequence[str] = ()
+) -> tuple[str, str] | None:
+    """Return the settings in which a run differs from an earlier one, as they are now and were then; None if in none.
+
+    Both are as users type them: a config is changed by its keys, everything else by flags.
+    """
+    write = _as_flag
+    if now.get("command") == "train":
+        before, now, write = _flat(before), _flat(now), _as_override
+    keys = sorted({*before, *now} - set(may_change))
+    changed = [key for key in keys if before.get(key) != now.get(key)]
+    after, then = (", ".join(write(key, of.get(key, _ABSENT)) for key in changed) for of in (now, before))
+    return (after, then) if changed else None
 
 
 def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
@@ -141,10 +155,15 @@ def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
     return flat
 
 
+def _as_override(key: str, value: Any) -> str:
+    """Return a value of a config as users type it."""
+    return f"no {key}" if value is _ABSENT else f"{key}={'null' if value is None else value}"
+
+
 def _as_flag(key: str, value: Any) -> str:
     """Return a setting as users type it."""
     flag = _FLAGS.get(key, f"--{key.replace('_', '-')}")
-    if value is None or value is False or value == []:
+    if value is _ABSENT or value is None or value is False or value == []:
         return f"no {flag}"
     parts = list(value.values()) if isinstance(value, Mapping) else value
     text = ",".join(map(str, parts)) if isinstance(parts, list) else str(value)

@@ -11,6 +11,7 @@ from wsi_maxmin.errors import InputError
 from wsi_maxmin.runinfo import RUN_FILE, read_json
 
 GATHERED = "runs.json"
+RUNS = "runs"
 METRICS, CHECKPOINT, SCORES_FOLDER, SWEEPS = "metrics.jsonl", "model.safetensors", "scores", "sweeps"
 _SCORES, _IMAGES = "scores.json", "images.csv"
 _TEXT = ("image", "label", "predicted")
@@ -75,8 +76,9 @@ def read_runs(folders: Iterable[Path]) -> list[RunResult]:
     Parameters
     ----------
     folders : iterable of Path
-        Of `wsi-maxmin train`, with the scores of `wsi-maxmin evaluate` in ``scores``; a folder of such folders; or one
-        with the ``runs.json`` of ``scripts/gather_runs.py``.
+        Of `wsi-maxmin train`, with the scores of `wsi-maxmin evaluate` in ``scores``; a folder of such folders; that
+        of `wsi-maxmin reproduce`, which has them in ``runs``; or one with the ``runs.json`` of
+        ``scripts/gather_runs.py``.
 
     Raises
     ------
@@ -158,15 +160,19 @@ def _read_folder(folder: Path) -> list[RunResult]:
         return _gathered(folder)
     if (folder / RUN_FILE).is_file():
         return [read_run(folder)] if is_finished(folder) else []
-    below = sorted(path.parent for path in folder.glob(f"*/{RUN_FILE}")) if folder.is_dir() else []
+    below = _below(folder) or _below(folder / RUNS)
     if not below:
         raise InputError(
             "no runs",
             got=folder,
-            expected=f"the folder of a training, a folder of such folders, or one with {GATHERED}",
+            expected=f"the folder of a training, a folder of such folders, that of reproduce, or one with {GATHERED}",
             remedy="wsi-maxmin train CONFIG --data DIR --out RUN",
         )
     return [read_run(path) for path in below if is_finished(path)]
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"*/{RUN_FILE}")) if folder.is_dir() else []
 
 
 def _gathered(folder: Path) -> list[RunResult]:

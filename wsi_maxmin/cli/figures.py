@@ -26,8 +26,9 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, value: str | 
 def command(runs: tuple[Path, ...], out: Path, only: list[str] | None, **options: Any) -> None:
     """Draw the figures of the paper from the results of RUNS, each as PDF and PNG.
 
-    RUNS are folders of trainings with their scores, folders of such folders, or one with runs.json. A figure whose
-    results are missing is left out, and the command that makes them is printed; with --only that is an error.
+    RUNS are folders of trainings with their scores, folders of such folders, the folder of `reproduce`, or one with
+    runs.json. A figure whose results are missing is left out, and the command that makes them is printed; with --only
+    that is an error.
 
     Example: wsi-maxmin figures runs --out figures --data glas --only 5,7,9
     """

@@ -96,6 +96,8 @@ class Protocol(Strict):
     ----------
     configs : str
         Folder of their configs.
+    data : str
+        What ``--data`` is, in words.
     tables : tuple of str
     test_images : int
         That the published scores are of.
@@ -107,6 +109,7 @@ class Protocol(Strict):
     """
 
     configs: str
+    data: str
     tables: tuple[str, ...]
     test_images: int
     label_source: Literal["true", "predicted"]
