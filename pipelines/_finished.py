@@ -1,11 +1,12 @@
 """Which slides of a result are finished and may be looked at, and what became of the others."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines._file_names import HEATMAP, TILEMAPS
+from wsi_maxmin.pipelines._result_folders import outcomes_of
 from wsi_maxmin.runinfo import RUN_FILE, command_of, read_json
 from wsi_maxmin.slides_csv import read_slides
 
@@ -95,14 +96,10 @@ def _is_done(folder: Path) -> bool:
 
 def _outcomes(run: Path) -> dict[str, str | None]:
     """Return why each slide that a run has attempted failed; None for one that did not."""
-    return dict(_read_outcomes(run))
-
-
-def _read_outcomes(run: Path) -> Iterator[tuple[str, str | None]]:
-    for slide in (read_json(run / RUN_FILE) or {}).get("slides") or ():
-        if isinstance(slide, Mapping) and slide.get("slide_id"):
-            failed = slide.get("status") == "failed"
-            yield str(slide["slide_id"]), str(slide.get("why") or "see failures.log") if failed else None
+    return {
+        name: str(outcome.get("why") or "see failures.log") if outcome.get("status") == "failed" else None
+        for name, outcome in outcomes_of(run).items()
+    }
 
 
 def _not_finished(folder: Path, why: str | None) -> InputError:

@@ -132,7 +132,7 @@ def _names(run: Path) -> set[str]:
     """Return the slides that a run has attempted, or is to; none where this is no run."""
     if command_of(run) not in _COMMANDS:
         return set()
-    names = set(_outcomes(run))
+    names = set(outcomes_of(run))
     with suppress(InputError):  # found by the check of each slide
         names |= set(read_slides(run))
     return {name for name in names if Path(name).name == name}  # none may lead elsewhere
@@ -147,14 +147,15 @@ def _is_slide(folder: Path) -> bool:
     return command_of(folder) in _COMMANDS and ("slide" in facts or "source" in facts)
 
 
-def _outcomes(run: Path) -> dict[str, Mapping[str, Any]]:
+def outcomes_of(run: Path) -> dict[str, Mapping[str, Any]]:
+    """Return what a run's ``run.json`` says of each slide that it has attempted: ``status``, and ``why`` it failed."""
     slides = (read_json(run / RUN_FILE) or {}).get("slides") or ()
     return {str(slide["slide_id"]): slide for slide in slides if isinstance(slide, Mapping) and slide.get("slide_id")}
 
 
 def failure_of(folder: Path) -> str | None:
     """Return why a slide has failed, as the ``run.json`` of its run says; None where it does not."""
-    outcome = _outcomes(folder.parent).get(folder.name, {})
+    outcome = outcomes_of(folder.parent).get(folder.name, {})
     return f"failed: {outcome.get('why') or 'no reason is known'}" if outcome.get("status") == "failed" else None
 
 
@@ -173,7 +174,7 @@ def describe_lacking(folder: Path) -> Lacking:
         why = f"not finished: status {status}"
     elif folder.is_dir():
         why = f"no {RUN_FILE} in {folder}"
-    elif folder.name in _outcomes(folder.parent):
+    elif folder.name in outcomes_of(folder.parent):
         why = "its folder is gone"
     else:
         why = f"not begun: the run has status {run.get('status')}" if run else f"no such folder {folder}"

@@ -430,7 +430,7 @@ def test_data_that_are_not_there_or_others_are_said_to_be_once_with_what_they_sh
     assert said.stdout == ""
     (line,) = said.stderr.splitlines()
     assert f"{tmp_path / 'slides'} does not hold the data of glas: no such list of samples; got " in line
-    assert line.endswith(f"Grade.csv; give --data {what}")
+    assert line.endswith(f"Grade.csv; expected a CSV file; give --data {what}")
 
 
 def test_the_rows_of_p512_read_its_own_lists(tmp_path):
