@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from shapely.geometry.base import BaseGeometry
 
-from wsi_maxmin.annotations import find_annotation, read_annotation
+from wsi_maxmin.annotations import Role, find_annotation, read_annotation
 from wsi_maxmin.dense_grid import CORE_CELLS
 from wsi_maxmin.engines._base import Engine
 from wsi_maxmin.engines._choice import Choice
@@ -51,6 +51,7 @@ class Means:
     progress: Progress
     share_out: ShareOut | None = None
     annotations: Path | None = None
+    groups: Mapping[str, Role] = field(default_factory=dict)
 
     @property
     def job(self) -> Job:
@@ -128,7 +129,7 @@ def infer_one(
     """
     watch, name, settings, config = measured.watch, slide.info.slide_id, run.settings, run.model.slide
     clear_exports(folder)
-    outline = _outline(run.annotations, name)  # now, so that a file that cannot be read costs no forward pass
+    outline = _outline(run, name)  # now, so that a file that cannot be read costs no forward pass
     with watch.stage("tissue"):
         plan = plan_tiles(slide, config, settings, tissue_mask)
     grid = plan.grid
@@ -172,10 +173,10 @@ def infer_one(
     }
 
 
-def _outline(annotations: Path | None, name: str) -> BaseGeometry | None:
+def _outline(run: Means, name: str) -> BaseGeometry | None:
     """Return the annotation of a slide, for its picture; None without one."""
-    found = None if annotations is None else find_annotation(annotations, name)
-    return None if found is None else read_annotation(found).geometry()
+    found = None if run.annotations is None else find_annotation(run.annotations, name)
+    return None if found is None else read_annotation(found, run.groups).geometry()
 
 
 def _compute(run: Means, slide: Reader, maps: TileMaps, measured: Measurement) -> None:

@@ -1,6 +1,6 @@
 """Run a model over slides: tile maps, stitched heatmap, table of tiles, picture."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from upath import UPath
 
+from wsi_maxmin.annotations import Role
 from wsi_maxmin.assets import find_model
 from wsi_maxmin.cohort import CohortResult, Existing, Status, claim, locked, run_cohort, same_slide
 from wsi_maxmin.device import pick_device
@@ -61,6 +62,7 @@ def infer_slide(
     readers: int = 2,
     exports: Sequence[str] = (),
     annotations: Path | None = None,
+    groups: Mapping[str, Role] | None = None,
     scheduler: str = HERE,
     workers: int | None = None,
     existing: Existing = "refuse",
@@ -70,8 +72,8 @@ def infer_slide(
 
     Slides, tissue masks and overrides are those of `SlideInputs`. `exports` are formats to write each slide in besides;
     on resuming, finished slides get those that they lack. `annotations` (a file, or a folder of them) are drawn in the
-    pictures, and decide nothing else. With a `scheduler` other than ``threads``, tiles are computed by the workers of
-    `open_cluster`; their maps are stitched here.
+    pictures, and decide nothing else; `groups` says what their groups of unknown meaning are. With a `scheduler` other
+    than ``threads``, tiles are computed by the workers of `open_cluster`; their maps are stitched here.
 
     Raises
     ------
@@ -118,6 +120,7 @@ def infer_slide(
             progress=progress,
             share_out=cluster.fill if cluster else None,
             annotations=annotations,
+            groups=groups or {},
         )
         for note in run.notes:
             progress.say(note)

@@ -39,9 +39,9 @@ def data_dir() -> Path:
     return Path(named)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what tests export out of the user's cache."""
+    """Keep what tests export out of the user's cache, and out of other files': what is exported may be chosen."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WSI_MAXMIN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -230,13 +230,14 @@ def test_an_annotation_is_drawn_in_the_picture_and_decides_nothing(tmp_path, tis
     drawn, plain = [], picture.write
     monkeypatch.setattr(picture, "write", lambda *args, **kw: (drawn.append(kw["outline"]), plain(*args, **kw)))
     square = {"type": "Polygon", "coordinates": [[[300, 200], [500, 200], [500, 400], [300, 400], [300, 200]]]}
-    feature = {"type": "Feature", "properties": {"classification": {"name": "Tumor"}}, "geometry": square}
+    feature = {"type": "Feature", "properties": {"classification": {"name": "Lesion"}}, "geometry": square}
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "slide.geojson").write_text(
         json.dumps({"type": "FeatureCollection", "features": [feature]})
     )
     infer_slide([tissue_slide], tmp_path / "a", settings=settings)
-    infer_slide([tissue_slide], tmp_path / "b", settings=settings, annotations=tmp_path / "annotations")
+    annotated = {"annotations": tmp_path / "annotations", "groups": {"Lesion": "tumour"}}
+    infer_slide([tissue_slide], tmp_path / "b", settings=settings, **annotated)
     assert drawn[0] is None
     assert drawn[1].area == 200 * 200
     changed = {str(name) for name in same_files(tmp_path / "a" / "slide", tmp_path / "b" / "slide")}

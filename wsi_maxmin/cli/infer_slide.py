@@ -13,6 +13,7 @@ from wsi_maxmin.cli._options import (
     existing_options,
     finish,
     formats_option,
+    group_option,
     hash_option,
     how,
     map_options,
@@ -127,6 +128,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str)
 @click.option(
     "--annotations", type=EXISTING_PATH, metavar="PATH", help="ASAP XML or GeoJSON to draw in pictures, or a folder."
 )
+@group_option
 @formats_option("--export", help="Formats to write besides, separated by commas; see `wsi-maxmin export`.")
 @click.option("--dry-run", is_flag=True, help="Only say how many tiles, how much disk and how long.")
 @existing_options
@@ -141,6 +143,7 @@ def command(
     workers: int | None,
     device: str,
     annotations: Path | None,
+    groups: tuple[Any, ...],
     export: tuple[str, ...],
     existing: str | None,
     dry_run: bool,
@@ -181,5 +184,5 @@ def command(
         click.echo(dry.table())
         click.get_current_context().exit(int(dry.failed))
     given |= {"scheduler": scheduler, "workers": workers, "exports": export}
-    given |= {"annotations": annotations, "existing": how(existing)}
+    given |= {"annotations": annotations, "groups": dict(groups), "existing": how(existing)}
     finish(infer_slide(slides, out, **given))
