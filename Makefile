@@ -36,7 +36,7 @@ test: lint
 	$(PYTEST) -m "not slow and not gpu"
 
 test-slow: $(INSTALLED)
-	$(PYTEST) -m "slow and not gpu"
+	$(PYTEST) -n 3 -m "slow and not gpu"  # they wait for processes of their own
 
 # Without what one line fetches the tests that need it skip.
 peers: $(INSTALLED)
