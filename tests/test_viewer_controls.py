@@ -31,7 +31,7 @@ from tests.browsing import (
     url,
     visit,
 )
-from wsi_maxmin.pipelines.view import find_results
+from tests.viewing import find_results
 from wsi_maxmin.viewer._answers import Answers
 from wsi_maxmin.viewer._server import Server
 
@@ -311,6 +311,7 @@ def test_the_gallery_says_what_has_no_score_and_why(browser, tmp_path, result, w
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = browser.new_page()
         page.goto(server.url)
+        until(page, "document.querySelectorAll('.scores').length === 3")
         until(page, "[...document.querySelectorAll('.scores')].every((at) => at.textContent.length > 1)")
         until(page, "document.querySelector('.title').textContent === 'three'")  # the one with a score is first
         said = dict(
