@@ -6,11 +6,9 @@ from pathlib import Path
 
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines._file_names import HEATMAP, TILEMAPS
-from wsi_maxmin.pipelines._result_folders import outcomes_of
+from wsi_maxmin.pipelines._result_folders import names_of, outcomes_of
 from wsi_maxmin.runinfo import RUN_FILE, command_of, read_json
-from wsi_maxmin.slides_csv import read_slides
 
-_COMMANDS = ("infer-slide", "stitch")
 _NAMED = 5
 _EXPECTED = "a folder that infer-slide or stitch wrote, of a slide or of a run"
 
@@ -86,8 +84,7 @@ def tell_left_out(finished: Finished, say: Callable[[str], object]) -> None:
 def _slides_of_run(run: Path) -> dict[str, bool]:
     """Return whether each slide of a run is done, sorted."""
     known = {path.parent.name for name in (HEATMAP, TILEMAPS) for path in run.glob(f"*/{name}")}
-    named = {*read_slides(run), *_outcomes(run)} if command_of(run) in _COMMANDS else set()
-    return {name: name in known and _is_done(run / name) for name in sorted(known | named)}
+    return {name: name in known and _is_done(run / name) for name in sorted(known | names_of(run))}
 
 
 def _is_done(folder: Path) -> bool:

@@ -119,8 +119,8 @@ def split_results(results: Sequence[Path], *, holding: Sequence[str], what: str)
 
 def _lacking(result: Path) -> list[Lacking]:
     """Return the slides of a run that have neither heatmap nor tile maps, or the one that a folder is of."""
-    own = _is_slide(result) or result.name in _names(result.parent)
-    folders = [result] if own else [result / name for name in sorted({*_names(result), *_begun(result)})]
+    own = _is_slide(result) or result.name in names_of(result.parent)
+    folders = [result] if own else [result / name for name in sorted({*names_of(result), *_begun(result)})]
     return [
         describe_lacking(folder)
         for folder in folders
@@ -128,7 +128,7 @@ def _lacking(result: Path) -> list[Lacking]:
     ]
 
 
-def _names(run: Path) -> set[str]:
+def names_of(run: Path) -> set[str]:
     """Return the slides that a run has attempted, or is to; none where this is no run."""
     if command_of(run) not in _COMMANDS:
         return set()

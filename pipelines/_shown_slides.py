@@ -30,7 +30,27 @@ def shown_slides(
     groups: Mapping[str, Role] | None = None,
     say: Say = lambda _: None,
 ) -> list[Shown]:
-    """Return what there is to show of finished slides of one run; see `find_results`."""
+    """Return what there is to show of finished slides of one run.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Of the slides; see `finished_slides`.
+    slide : str, optional
+        File or URL of the slide; of several a folder or list of them. By default, and for slides that are not among
+        these, as ``slides.csv`` says.
+    annotations : Path, optional
+        ASAP XML or GeoJSON of the slide; of several a folder of them.
+    groups : mapping, optional
+        What to make of groups of unknown meaning in annotations.
+    say : callable
+        Is told of slides that are not there.
+
+    Raises
+    ------
+    InputError
+        If one slide or annotation is given for several heatmaps, or none of those given is of one.
+    """
     several = len(folders) > 1
     if several and annotations is not None and annotations.is_file():
         raise InputError("one annotation for several slides", got=annotations, expected="a folder of them")

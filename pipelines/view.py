@@ -12,45 +12,10 @@ from wsi_maxmin.pipelines._finished import finished_slides, tell_left_out
 from wsi_maxmin.pipelines._shown_slides import Say, shown_slides
 from wsi_maxmin.viewer._answers import Answers
 from wsi_maxmin.viewer._server import Server
-from wsi_maxmin.viewer._shown import Shown
 
 LOOPBACK, PORT = "127.0.0.1", 8765
 _PORTS_TRIED = 20
 _ADDRESSES = "an address or name of this machine: 127.0.0.1 for itself alone, 0.0.0.0 for every network it is in"
-
-
-def find_results(
-    result: Path,
-    *,
-    slide: str | None = None,
-    annotations: Path | None = None,
-    groups: Mapping[str, Role] | None = None,
-    say: Say = lambda _: None,
-) -> list[Shown]:
-    """Return what there is to show in the folder of a slide, or of a run.
-
-    Parameters
-    ----------
-    result : Path
-        As ``infer-slide`` or ``stitch`` wrote it.
-    slide : str, optional
-        File or URL of the slide; for a run a folder or list of its slides. By default, and for slides that are not
-        among these, as ``slides.csv`` says.
-    annotations : Path, optional
-        ASAP XML or GeoJSON of the slide; for a run a folder of them.
-    groups : mapping, optional
-        What to make of groups of unknown meaning in annotations.
-    say : callable
-        Is told of slides that are not there.
-
-    Raises
-    ------
-    InputError
-        If no slide is finished, one slide or annotation is given for several heatmaps, or none of those given is of
-        one.
-    """
-    folders = finished_slides(result).folders
-    return shown_slides(folders, slide=slide, annotations=annotations, groups=groups, say=say)
 
 
 def view(
@@ -67,7 +32,7 @@ def view(
 ) -> None:
     """Show a result until the user has seen enough: Ctrl-C, or napari's window closed.
 
-    `result`, `slide`, `annotations` and `groups` are those of `find_results`.
+    `result` is the folder of a slide or of a run; `slide`, `annotations` and `groups` are those of `shown_slides`.
 
     Parameters
     ----------

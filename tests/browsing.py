@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests import viewing
-from wsi_maxmin.pipelines.view import find_results
+from tests.viewing import find_results
 from wsi_maxmin.viewer._answers import Answers
 from wsi_maxmin.viewer._server import Server
 

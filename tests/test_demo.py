@@ -12,12 +12,12 @@ from ome_zarr_models import open_ome_zarr
 from PIL import Image
 from shapely import Point
 
+from tests.viewing import find_results
 from wsi_maxmin.assets import ASSETS, DEMO_ANNOTATION, DEMO_MODEL, DEMO_SLIDE, find_model, model_names
 from wsi_maxmin.checkpoint import load_checkpoint
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines.demo import demo, valid_on_display
 from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide
-from wsi_maxmin.pipelines.view import find_results
 from wsi_maxmin.viewer._opened import Opened
 
 

@@ -16,11 +16,11 @@ from tests import reporting
 from tests.test_evaluate_slides import PLAIN, made, options  # noqa: F401
 from tests.test_evaluate_slides import invoke as evaluate
 from tests.test_run_results import COMMITTED
+from tests.viewing import find_results
 from wsi_maxmin.cli import group
 from wsi_maxmin.errors import InputError, OutputExistsError
 from wsi_maxmin.pipelines.report import kind_of, write_report
 from wsi_maxmin.pipelines.stitch import MapSettings, stitch_results
-from wsi_maxmin.pipelines.view import find_results
 from wsi_maxmin.reports import plugins
 from wsi_maxmin.reports._about import MOST_ROWS, duration
 from wsi_maxmin.reports._pictures import BUDGET_BYTES, MOST_BYTES, share_of, shrink

@@ -7,13 +7,13 @@ import pytest
 import tifffile
 
 from tests.test_scripted import DESCRIPTION, save
+from tests.viewing import find_results
 from wsi_maxmin.exports._source import ExportSettings
 from wsi_maxmin.heatmap_store import HeatmapStore, main_channel
 from wsi_maxmin.pipelines.check import check_results
 from wsi_maxmin.pipelines.export import export_results
 from wsi_maxmin.pipelines.infer_slide import InferSettings, infer_slide
 from wsi_maxmin.pipelines.review import review_results
-from wsi_maxmin.pipelines.view import find_results
 from wsi_maxmin.tilemaps import TileMaps
 from wsi_maxmin.viewer._opened import Opened
 

@@ -8,6 +8,7 @@ import pytest
 import zarr
 from click.testing import CliRunner
 
+from tests.viewing import find_results
 from wsi_maxmin.cli import group
 from wsi_maxmin.errors import InputError, OutputExistsError
 from wsi_maxmin.exports._source import ExportSettings
@@ -15,7 +16,6 @@ from wsi_maxmin.pipelines._exports import open_source
 from wsi_maxmin.pipelines._result import threshold_of
 from wsi_maxmin.pipelines.check import check_results
 from wsi_maxmin.pipelines.stitch import MapSettings, stitch_results
-from wsi_maxmin.pipelines.view import find_results
 from wsi_maxmin.slides_csv import read_slides
 from wsi_maxmin.tilemaps import TileMaps
 from wsi_maxmin.viewer._opened import Opened

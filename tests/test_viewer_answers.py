@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests import viewing
+from tests.viewing import find_results
 from wsi_maxmin.errors import InputError, SlideError
-from wsi_maxmin.pipelines.view import find_results
 from wsi_maxmin.slide_list import hash_slide_id
 from wsi_maxmin.viewer._answers import Answers, NotThereError
 from wsi_maxmin.viewer._opened import Opened

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
 
 from tests import viewing
+from tests.viewing import find_results
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.pipelines.view import find_results
 from wsi_maxmin.viewer._napari import Lazy, add_layers, show
 from wsi_maxmin.viewer._opened import Opened
 

@@ -27,7 +27,7 @@ from tests.browsing import (
     url,
     visit,
 )
-from wsi_maxmin.pipelines.view import find_results
+from tests.viewing import find_results
 from wsi_maxmin.viewer._heatmap import StoredMap
 
 __all__ = ["browser", "result", "serve", "url", "visit"]

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from tests import viewing
+from tests.viewing import find_results
 from wsi_maxmin.errors import InputError
 from wsi_maxmin.pipelines._finished import finished_slides, tell_left_out
-from wsi_maxmin.pipelines.view import find_results
 
 
 @pytest.fixture(scope="module")

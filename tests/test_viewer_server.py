@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests import viewing
+from tests.viewing import find_results
 from wsi_maxmin.errors import InputError
-from wsi_maxmin.pipelines.view import bind, find_results
+from wsi_maxmin.pipelines.view import bind
 from wsi_maxmin.viewer._answers import Answers
 from wsi_maxmin.viewer._server import FOREIGN_VIEWERS, Server, is_loopback
 

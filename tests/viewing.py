@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -11,11 +12,14 @@ import zarr
 
 from wsi_maxmin.geometry import TissueMask
 from wsi_maxmin.grids import Georef
+from wsi_maxmin.pipelines._finished import finished_slides
+from wsi_maxmin.pipelines._shown_slides import shown_slides
 from wsi_maxmin.sinks import omezarr
 from wsi_maxmin.slide_list import hash_slide_id
 from wsi_maxmin.stitching import Heatmap
 from wsi_maxmin.tilemaps import MapSpec, TileMaps
 from wsi_maxmin.tiling import make_grid
+from wsi_maxmin.viewer._shown import Shown
 
 SIZE, MPP, DOWNSAMPLE, THRESHOLD = (2048, 1536), 0.25, 2, 0.5
 GLASS, TISSUE, BLACK = 245, (200, 150, 190), 20
@@ -27,6 +31,11 @@ XML = """<?xml version="1.0"?><ASAP_Annotations><Annotations>
 <Coordinate Order="0" X="900" Y="480"/><Coordinate Order="1" X="1156" Y="480"/>
 <Coordinate Order="2" X="1156" Y="736"/><Coordinate Order="3" X="900" Y="736"/>
 </Coordinates></Annotation></Annotations></ASAP_Annotations>"""
+
+
+def find_results(result: Path, **options: Any) -> list[Shown]:
+    """Return what `view` shows of a result."""
+    return shown_slides(finished_slides(result).folders, **options)
 
 
 def painted() -> np.ndarray:
