@@ -282,6 +282,7 @@ def test_without_its_slide_the_map_is_shown_alone_and_says_so(visit, result, ser
 
 def test_a_gallery_shows_every_slide_with_its_score_and_opens_it(visit, result, serve):
     page = visit(serve(*find_results(result / "several")))
+    until(page, "document.querySelectorAll('.scores').length === 3")
     until(page, "[...document.querySelectorAll('.scores')].every((at) => at.textContent.includes('highest'))")
     page.wait_for_load_state("networkidle")
     assert page.locator(".card .title").all_inner_texts() == ["one", "three", "two"]
